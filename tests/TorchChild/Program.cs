@@ -1,15 +1,39 @@
 using System.Globalization;
-using Sconce.GcStress;
+using Sconce.Engine.Execution;
+using Sconce.TorchChild;
+using TorchSharp;
 
-// gcstress SECONDS [TorchSharp.dll]: trains on several threads while another collects garbage without pause. Exit status 0 means that
-// every round gave the same losses as a round without collections; a crash or another status means that memory in use was freed.
-// The second argument runs the same code on another TorchSharp.dll than the one this program ships.
-if (args is not [var seconds, ..] || !int.TryParse(seconds, NumberStyles.None, CultureInfo.InvariantCulture, out var length))
+// What a test must do in a process of its own, because it may end that process or needs libtorch not yet loaded.
+const string Usage = """
+    usage: torchchild stress SECONDS [TorchSharp.dll]   train under constant garbage collection, on another TorchSharp.dll where one is given
+           torchchild load [THREADS]                    load libtorch and print the intra-op threads it will use
+    """;
+
+switch (args)
 {
-    Console.Error.WriteLine("usage: gcstress SECONDS [TorchSharp.dll]");
-    return 64;
+    case ["stress", var seconds]:
+        return GcStress.Run(Number(seconds));
+
+    case ["stress", var seconds, var path]:
+        return (int)new ReplacedTorchSharp(Path.GetFullPath(path)).Invoke(typeof(GcStress), nameof(GcStress.Run), Number(seconds));
+
+    case ["load", .. var threads]:
+        try
+        {
+            TorchLibrary.Load(threads is [var count] ? Number(count) : null);
+        }
+        catch (TorchLoadException exception)
+        {
+            Console.Error.WriteLine(exception.Message);
+            return 1;
+        }
+
+        Console.WriteLine(torch.get_num_threads());
+        return 0;
+
+    default:
+        Console.Error.WriteLine(Usage);
+        return 64;
 }
 
-return args.Length == 1
-    ? Stress.Run(length)
-    : (int)new ReplacedTorchSharp(Path.GetFullPath(args[1])).Invoke(typeof(Stress), nameof(Stress.Run), length);
+static int Number(string text) => int.Parse(text, CultureInfo.InvariantCulture);

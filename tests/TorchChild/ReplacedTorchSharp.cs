@@ -1,7 +1,7 @@
 using System.Reflection;
 using System.Runtime.Loader;
 
-namespace Sconce.GcStress;
+namespace Sconce.TorchChild;
 
 /// <summary>A second copy of this program's code, bound to the TorchSharp.dll at another path.</summary>
 internal sealed class ReplacedTorchSharp(string path) : AssemblyLoadContext("replaced TorchSharp")
