@@ -1,0 +1,14 @@
+using Sconce.Engine.Modules;
+
+namespace Sconce.Engine.Catalog;
+
+/// <summary>Containers.</summary>
+internal static class ContainerTypes
+{
+    public static IEnumerable<ModuleType> All { get; } =
+    [
+        new("Sequential", "Module", "", [], ["input"], (origin, _) => new SequentialNode(origin)) { Children = ChildRule.Any },
+        new("ModuleList", "Module", "", [], ["input?"], (origin, _) => new ModuleListNode(origin)) { Children = ChildRule.Any },
+        new("ModuleDict", "Module", "", [], ["input?"], (origin, _) => new ModuleDictNode(origin)) { Children = ChildRule.Any },
+    ];
+}

@@ -1,0 +1,53 @@
+using Sconce.Engine.Modules;
+
+namespace Sconce.Engine.Catalog;
+
+/// <summary>What children a type takes from a spec.</summary>
+internal enum ChildRule
+{
+    /// <summary>None.</summary>
+    None,
+
+    /// <summary>Any, with names or indexes.</summary>
+    Any,
+
+    /// <summary>Only those of <see cref="ModuleType.ChildNames"/>; "?" ends one that may be left out.</summary>
+    Named,
+}
+
+/// <summary>One module type of the catalogue: what it is called, what it takes, how it is made.</summary>
+internal sealed class ModuleType
+{
+    private readonly Func<NodeOrigin, BuildContext, ModuleNode> _create;
+
+    public ModuleType(string name, string @base, string functional, IReadOnlyList<Argument> arguments, IReadOnlyList<string> inputs, Func<NodeOrigin, BuildContext, ModuleNode> create)
+    {
+        Name = name;
+        Base = @base;
+        Functional = functional;
+        Arguments = arguments;
+        InputList = [.. inputs.Select(InputName.Parse)];
+        _create = create;
+    }
+
+    public string Name { get; }
+
+    public string Base { get; }
+
+    public string Functional { get; }
+
+    public IReadOnlyList<Argument> Arguments { get; }
+
+    public IReadOnlyList<InputName> InputList { get; }
+
+    public ChildRule Children { get; init; }
+
+    public IReadOnlyList<string> ChildNames { get; init; } = [];
+
+    public ModuleNode Create(NodeOrigin origin, BuildContext context) => _create(origin, context);
+
+    public bool IsOrDerivesFrom(string type) => type == Name || TypeHierarchy.Derives(Base, type);
+
+    public CatalogType Describe() =>
+        new(Name, TypeKind.Module, Base, Functional, [.. Arguments.Select(a => a.Describe())], [.. InputList.Select(i => i.ToString())]);
+}

@@ -1,0 +1,91 @@
+using Sconce.Engine.Catalog;
+using Sconce.Engine.Tensors;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace Sconce.Engine.Modules;
+
+/// <summary>How nodes are being made: with real memory or none, with initial values or none.</summary>
+/// <param name="onMeta">Make tensors without memory, to learn what a spec would take.</param>
+/// <param name="initialise">Draw initial values; false where they are to be replaced at once.</param>
+/// <param name="limits">How large the tree may be.</param>
+internal sealed class BuildContext(bool onMeta, bool initialise, BuildLimits limits)
+{
+    private int _modules;
+
+    /// <summary>Whether tensors have no memory.</summary>
+    public bool OnMeta { get; } = onMeta;
+
+    /// <summary>Whether initial values are drawn.</summary>
+    public bool Initialise { get; } = initialise && !onMeta;
+
+    /// <summary>How large the tree may be.</summary>
+    public BuildLimits Limits { get; } = limits;
+
+    /// <summary>Makes a node and draws its initial values.</summary>
+    public ModuleNode Create(NodeOrigin origin)
+    {
+        Count(1, origin.Args.Field);
+        var node = origin.Type.Create(origin, this);
+        if (Initialise)
+        {
+            node.ResetParameters();
+        }
+
+        return node;
+    }
+
+    /// <summary>Makes a child that a type has by itself (Transformer's layers), as its own constructor call would.</summary>
+    public ModuleNode Create(string type, NodeOrigin parent, params (string Name, object? Value)[] args)
+    {
+        var found = ModuleCatalog.Module(type, parent.Args.Field);
+        var bound = ArgumentBinder.Bind(found.Arguments, args.ToDictionary(a => a.Name, a => a.Value), type, parent.Args.Field);
+        return Create(new NodeOrigin(found, bound, parent.FloatType, [], null));
+    }
+
+    /// <summary>Counts modules against the limit before they are made.</summary>
+    public void Count(long modules, string field)
+    {
+        if ((_modules = (int)Math.Min(_modules + modules, int.MaxValue)) > Limits.MaxModules)
+        {
+            throw EngineException.Invalid(field, $"the module would have more than {Limits.MaxModules:N0} submodules; raise max_modules, or build it smaller", "SPEC_TOO_LARGE");
+        }
+    }
+
+    /// <summary>Makes a parameter with memory that holds anything.</summary>
+    public Parameter Parameter(NodeOrigin origin, params long[] shape) => new(Empty(origin, TypeOf(origin), shape));
+
+    /// <summary>Makes a floating buffer filled with one value.</summary>
+    public Tensor Buffer(NodeOrigin origin, double value, params long[] shape)
+    {
+        var tensor = Empty(origin, TypeOf(origin), shape);
+        return OnMeta ? tensor : tensor.fill_(value);
+    }
+
+    /// <summary>Makes an int64 scalar buffer of zero.</summary>
+    public Tensor Counter(NodeOrigin origin)
+    {
+        var tensor = Empty(origin, ElementType.Int64, []);
+        return OnMeta ? tensor : tensor.zero_();
+    }
+
+    /// <summary>The dtype argument where the type has one and it was given, else the module's.</summary>
+    public static ElementType TypeOf(NodeOrigin origin) =>
+        (origin.Type.Arguments.Any(a => a.Kind == ArgumentKind.Dtype) ? origin.Args.DtypeOrNone("dtype") : null) ?? origin.FloatType;
+
+    private Tensor Empty(NodeOrigin origin, ElementType type, long[] shape)
+    {
+        // libtorch counts bytes in int64 and does not check on every path.
+        var bytes = (Int128)type.Size();
+        foreach (var size in shape)
+        {
+            bytes *= size;
+            if (bytes > long.MaxValue)
+            {
+                throw EngineException.Invalid(origin.Args.Field, $"{origin.Type.Name} would have a parameter of shape [{string.Join(", ", shape)}], more bytes than 64 bits count", "SPEC_TOO_LARGE");
+            }
+        }
+
+        return empty(shape, dtype: type.ToScalarType(), device: OnMeta ? META : CPU);
+    }
+}

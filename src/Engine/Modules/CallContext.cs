@@ -1,0 +1,26 @@
+namespace Sconce.Engine.Modules;
+
+/// <summary>What goes with one call through the tree: where it is now, and what it has made.</summary>
+/// <param name="path">Path of the module that is called, from the root.</param>
+public sealed class CallContext(string path = "")
+{
+    private readonly List<string> _names = [];
+
+    /// <summary>Whether to add up the bytes that leaves make.</summary>
+    public bool CountBytes { get; init; }
+
+    /// <summary>With <see cref="CountBytes"/>: bytes of all outputs of leaf modules and of functions so far, an estimate of what autograd keeps.</summary>
+    public long LeafOutputBytes { get; internal set; }
+
+    /// <summary>Path from the root of the module that is running now.</summary>
+    public string Path => _names.Count == 0 ? path : path.Length == 0 ? string.Join('.', _names) : $"{path}.{string.Join('.', _names)}";
+
+    /// <summary>The field of the request that a bad shape is blamed on.</summary>
+    internal string Field { get; set; } = "inputs";
+
+    /// <summary>Goes down into a child. Names, not paths, so that a call that succeeds makes no strings.</summary>
+    internal void Enter(string name) => _names.Add(name);
+
+    /// <summary>Comes back up.</summary>
+    internal void Leave() => _names.RemoveAt(_names.Count - 1);
+}

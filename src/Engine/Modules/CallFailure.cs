@@ -1,0 +1,75 @@
+using System.Runtime.InteropServices;
+using Sconce.Engine.Tensors;
+using static TorchSharp.torch;
+
+namespace Sconce.Engine.Modules;
+
+/// <summary>Makes errors of the engine out of what libtorch and TorchSharp throw at a call.</summary>
+internal static class CallFailure
+{
+    /// <summary>Whether it comes from libtorch (<see cref="ExternalException"/>) or from TorchSharp's checks of arguments.</summary>
+    public static bool IsNative(Exception exception) =>
+        exception is ExternalException or ArgumentException or InvalidOperationException or NotImplementedException or IndexOutOfRangeException or NotSupportedException;
+
+    /// <summary>The error for a call that failed.</summary>
+    /// <param name="exception">What was thrown.</param>
+    /// <param name="callee">What was called, for the message.</param>
+    /// <param name="inputs">What it was called with.</param>
+    /// <param name="context">The call.</param>
+    public static EngineException Translate(Exception exception, string callee, IReadOnlyList<TensorTree> inputs, CallContext context)
+    {
+        var cause = FirstLine(exception.Message);
+        if (IsOutOfMemory(cause))
+        {
+            return new EngineException(EngineError.ResourceExhausted, "OUT_OF_MEMORY", $"{callee} ran out of memory: {cause}; send a smaller batch, or delete modules and tensors", exception);
+        }
+
+        if (cause.Contains("INTERNAL ASSERT", StringComparison.Ordinal))
+        {
+            return new EngineException(EngineError.Internal, "LIBTORCH_ASSERT", $"{callee} failed inside libtorch: {cause}", exception);
+        }
+
+        var message = $"{callee} cannot take {Describe(inputs)}: {cause}";
+        return new EngineException(EngineError.InvalidArgument, "SHAPE_MISMATCH", $"{context.Field}: {message}", exception) { Fields = [new(context.Field, message)] };
+    }
+
+    /// <summary>Shapes and dtypes of values, for messages.</summary>
+    public static string Describe(IReadOnlyList<TensorTree> values) => string.Join(", ", values.Where(v => !v.IsNone).Select(Describe));
+
+    /// <summary>Bytes of all tensors of a value.</summary>
+    public static long BytesOf(TensorTree value)
+    {
+        if (value.Tensor is { } tensor)
+        {
+            return BytesOf(tensor);
+        }
+
+        var sum = 0L;
+        foreach (var item in value.Items ?? [])
+        {
+            sum += BytesOf(item);
+        }
+
+        return sum;
+    }
+
+    /// <summary>Bytes of a tensor's elements.</summary>
+    public static long BytesOf(Tensor tensor) => tensor.NumberOfElements * tensor.ElementSize;
+
+    /// <summary>Shape and dtype of a tensor, e.g. <c>float32 [2, 3]</c>.</summary>
+    public static string Describe(Tensor tensor) => $"{tensor.dtype.ToElementType().Name()} [{string.Join(", ", tensor.shape)}]";
+
+    private static string Describe(TensorTree value) =>
+        value.Tensor is { } tensor ? Describe(tensor) : value.Items is { } items ? $"({string.Join(", ", items.Select(Describe))})" : "None";
+
+    private static bool IsOutOfMemory(string message) =>
+        message.Contains("can't allocate memory", StringComparison.Ordinal) || message.Contains("out of memory", StringComparison.Ordinal);
+
+    // libtorch's messages end with a native backtrace, which is noise to a caller.
+    private static string FirstLine(string message)
+    {
+        var end = message.IndexOf("\nException raised from", StringComparison.Ordinal);
+        var text = (end < 0 ? message : message[..end]).Trim();
+        return text.ReplaceLineEndings(" ");
+    }
+}

@@ -1,0 +1,82 @@
+using Sconce.Engine.Tensors;
+
+namespace Sconce.Engine.Modules;
+
+/// <summary><c>Sequential</c>: each child takes what the one before gave.</summary>
+internal sealed class SequentialNode : ModuleNode
+{
+    public SequentialNode(NodeOrigin origin)
+        : base(origin)
+    {
+        // Its inputs are those of its first child, so that a Sequential can begin with a module of several inputs' names.
+        if (origin.Given.Count > 0)
+        {
+            Inputs = [.. origin.Given[0].Value.Inputs];
+        }
+    }
+
+    public override IReadOnlyList<KeyValuePair<string, ModuleNode>> Children => Origin.Given;
+
+    protected override TensorTree Forward(IReadOnlyList<TensorTree> inputs, CallContext context)
+    {
+        if (Children.Count == 0)
+        {
+            return inputs[0];
+        }
+
+        var children = Children;
+        var value = CallChild(children[0].Key, children[0].Value, inputs, context);
+        for (var i = 1; i < children.Count; i++)
+        {
+            var next = CallChild(children[i].Key, children[i].Value, [value], context);
+
+            // Frees the memory of an eval forward as it goes: the value was made here and nobody else can see it. (Under autograd the graph
+            // holds what it needs by itself.) A child may hand back its own input, and the first value may be the caller's.
+            if (value.Tensor is { } made && next.Tensor is { } kept && !ReferenceEquals(made, kept) && !IsInput(inputs, made))
+            {
+                made.Dispose();
+            }
+
+            value = next;
+        }
+
+        return value;
+    }
+
+    private static bool IsInput(IReadOnlyList<TensorTree> inputs, TorchSharp.torch.Tensor tensor)
+    {
+        for (var i = 0; i < inputs.Count; i++)
+        {
+            if (inputs[i].Flatten().Any(input => ReferenceEquals(input, tensor)))
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+}
+
+/// <summary><c>ModuleList</c>: holds children for a wiring to call; has no forward, as in PyTorch.</summary>
+internal sealed class ModuleListNode(NodeOrigin origin) : ModuleNode(origin)
+{
+    public override IReadOnlyList<KeyValuePair<string, ModuleNode>> Children => Origin.Given;
+
+    internal override IEnumerable<ModuleNode> CalledChildren => [];
+
+    protected override TensorTree Forward(IReadOnlyList<TensorTree> inputs, CallContext context) => throw NoForward(this, context);
+
+    /// <summary>What PyTorch's holders of modules say to a call.</summary>
+    internal static EngineException NoForward(ModuleNode node, CallContext context) => new(EngineError.InvalidArgument, "NO_FORWARD",
+        $"{node.Display(context.Path)} has no forward: it only holds modules; call one of its children by path, or wire them in a Graph");
+}
+
+/// <summary><c>ModuleDict</c>: holds named children for a wiring to call; has no forward, as in PyTorch.</summary>
+internal sealed class ModuleDictNode(NodeOrigin origin) : ModuleNode(origin)
+{
+    public override IReadOnlyList<KeyValuePair<string, ModuleNode>> Children => Origin.Given;
+
+    internal override IEnumerable<ModuleNode> CalledChildren => [];
+
+    protected override TensorTree Forward(IReadOnlyList<TensorTree> inputs, CallContext context) => throw ModuleListNode.NoForward(this, context);
+}

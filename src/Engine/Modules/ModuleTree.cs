@@ -1,0 +1,146 @@
+using Sconce.Engine.Catalog;
+
+namespace Sconce.Engine.Modules;
+
+/// <summary>A root module and what belongs to the whole: its train policy and the spec it can be built from again.</summary>
+public sealed class ModuleTree : IDisposable
+{
+    internal ModuleTree(ModuleNode root)
+    {
+        Root = root;
+        Policy = new TrainPolicyState(root);
+    }
+
+    /// <summary>The root.</summary>
+    public ModuleNode Root { get; }
+
+    /// <summary>What <c>train(True)</c> must leave alone.</summary>
+    public TrainPolicyState Policy { get; }
+
+    /// <summary>A spec that builds the same tree.</summary>
+    public ModuleSpec Spec => ModuleSpecs.Of(Root);
+
+    /// <summary>Bytes of parameters and buffers, shared ones once.</summary>
+    public long Bytes => BytesOf(Root);
+
+    /// <summary>The submodule at a path.</summary>
+    /// <param name="path">Dotted path; empty is the root.</param>
+    /// <exception cref="EngineException">There is none.</exception>
+    public ModuleNode Find(string path)
+    {
+        ArgumentNullException.ThrowIfNull(path);
+        return Find(Root, path) ?? throw EngineException.NotFound("submodule", path, $"paths are those of DescribeModule, e.g. {Examples()}");
+    }
+
+    /// <summary>The submodules from a root on, itself first, each once under its first path (PyTorch's <c>named_modules</c>).</summary>
+    /// <param name="root">Where to begin.</param>
+    public static IEnumerable<(string Path, ModuleNode Node)> Walk(ModuleNode root)
+    {
+        var seen = new HashSet<ModuleNode>(ReferenceEqualityComparer.Instance);
+        var stack = new Stack<(string, ModuleNode)>();
+        stack.Push(("", root));
+        while (stack.TryPop(out var at))
+        {
+            var (path, node) = at;
+            if (!seen.Add(node))
+            {
+                continue;
+            }
+
+            yield return at;
+            var children = node.Children;
+            for (var i = children.Count - 1; i >= 0; i--)
+            {
+                stack.Push((Join(path, children[i].Key), children[i].Value));
+            }
+        }
+    }
+
+    /// <summary>The submodules in the order of <c>nn.Module.apply</c>: children before their parent, each visit under its path.</summary>
+    /// <param name="root">Where to begin.</param>
+    /// <remarks>As in PyTorch, a shared module is visited once for each of its names.</remarks>
+    public static IEnumerable<(string Path, ModuleNode Node)> WalkChildrenFirst(ModuleNode root)
+    {
+        ArgumentNullException.ThrowIfNull(root);
+        return Visit("", root);
+
+        static IEnumerable<(string Path, ModuleNode Node)> Visit(string path, ModuleNode node) =>
+            node.Children.SelectMany(child => Visit(Join(path, child.Key), child.Value)).Append((path, node));
+    }
+
+    /// <summary>Parameters with dotted names, a shared one once (PyTorch's <c>named_parameters</c>).</summary>
+    /// <param name="root">Where to begin.</param>
+    public static IReadOnlyList<NamedParameter> NamedParameters(ModuleNode root) =>
+        [.. Walk(root).SelectMany(at => at.Node.Parameters.Select(p => new NamedParameter(Join(at.Path, p.Name), p.Parameter)))];
+
+    /// <summary>PyTorch's <c>state_dict</c>: its keys in its order, persistent buffers only, shared modules under all their names.</summary>
+    /// <param name="root">Where to begin.</param>
+    public static IReadOnlyList<StateEntry> State(ModuleNode root)
+    {
+        ArgumentNullException.ThrowIfNull(root);
+        var entries = new List<StateEntry>();
+        Add("", root);
+        return entries;
+
+        void Add(string path, ModuleNode node)
+        {
+            foreach (var (name, parameter) in node.Parameters)
+            {
+                entries.Add(new StateEntry(Join(path, name), parameter));
+            }
+
+            foreach (var buffer in node.Buffers)
+            {
+                if (buffer.Persistent)
+                {
+                    entries.Add(new StateEntry(Join(path, buffer.Name), buffer.Tensor));
+                }
+            }
+
+            foreach (var (name, child) in node.Children)
+            {
+                Add(Join(path, name), child);
+            }
+        }
+    }
+
+    /// <summary>Bytes of parameters and buffers from a root on, shared ones once.</summary>
+    /// <param name="root">Where to begin.</param>
+    public static long BytesOf(ModuleNode root) =>
+        Walk(root).Sum(at => at.Node.Parameters.Sum(p => CallFailure.BytesOf(p.Parameter)) + at.Node.Buffers.Sum(b => CallFailure.BytesOf(b.Tensor)));
+
+    /// <summary>The tree as PyTorch prints it.</summary>
+    /// <param name="root">Where to begin.</param>
+    public static string Repr(ModuleNode root) => ModuleRepr.Of(root);
+
+    /// <summary>Frees every tensor of the tree.</summary>
+    public void Dispose()
+    {
+        foreach (var (_, node) in Walk(Root).ToList())
+        {
+            node.Dispose();
+        }
+    }
+
+    internal static ModuleNode? Find(ModuleNode root, string path)
+    {
+        var node = root;
+        foreach (var range in path.Length == 0 ? [] : path.Split('.'))
+        {
+            var child = node.Children.FirstOrDefault(c => c.Key == range).Value;
+            if (child is null)
+            {
+                return null;
+            }
+
+            node = child;
+        }
+
+        return node;
+    }
+
+    internal static string Join(string path, string name) => path.Length == 0 ? name : $"{path}.{name}";
+
+    private string Examples() =>
+        string.Join(", ", Walk(Root).Skip(1).Take(3).Select(at => EngineException.Quote(at.Path)).DefaultIfEmpty("\"\" (the module has no submodules)"));
+}

@@ -1,0 +1,20 @@
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace Sconce.Engine.Modules;
+
+/// <summary>A parameter and its name: in its own module, or dotted from a root.</summary>
+/// <param name="Name">The name, e.g. <c>weight</c> or <c>layer1.0.weight</c>.</param>
+/// <param name="Parameter">The live parameter; it keeps its identity through conversions.</param>
+public sealed record NamedParameter(string Name, Parameter Parameter);
+
+/// <summary>A buffer and its name in its own module.</summary>
+/// <param name="Name">The name, e.g. <c>running_mean</c>.</param>
+/// <param name="Tensor">The live tensor; it keeps its identity through conversions.</param>
+/// <param name="Persistent">Whether the state dict holds it.</param>
+public sealed record NamedBuffer(string Name, Tensor Tensor, bool Persistent);
+
+/// <summary>One entry of a state dict.</summary>
+/// <param name="Key">Dotted name from the root.</param>
+/// <param name="Tensor">The live tensor: a reference, not a copy.</param>
+public sealed record StateEntry(string Key, Tensor Tensor);
