@@ -1,0 +1,153 @@
+using System.Globalization;
+
+namespace Sconce.Engine.Execution;
+
+/// <summary>What the operator sets about the device, its threads and its budgets. Byte counts are bytes; times are for the clock on the wall.</summary>
+public sealed class EngineOptions
+{
+    /// <summary>The device that the process owns, as PyTorch writes it. Only <c>cpu</c> is in this build.</summary>
+    public string Device { get; set; } = "cpu";
+
+    /// <summary>
+    /// Compute threads, each running one call at a time. Calls on one module that change it run one after the other, whatever this is. By default half
+    /// the cores, at least 2 (so that one long call does not stop all others) and at most 8.
+    /// </summary>
+    public int Lanes { get; set; } = Math.Clamp(Environment.ProcessorCount / 2, 2, 8);
+
+    /// <summary>Threads that one operation of libtorch may use. By default half the cores: the lanes together then use each core about twice over at worst, and the
+    /// network threads find a place.</summary>
+    public int IntraOpThreads { get; set; } = Math.Max(1, Environment.ProcessorCount / 2);
+
+    /// <summary>Most that modules, gradients, optimizer state, graphs, kept tensors, state copies and inputs in flight may take together. By default three
+    /// quarters of the memory that the process may use (a container's limit counts).</summary>
+    public long MemoryBudgetBytes { get; set; } = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / 4 * 3;
+
+    /// <summary>Of that, most that live autograd graphs may take (an estimate: see the graph's own comment). By default a third of the budget.</summary>
+    public long GraphBudgetBytes { get; set; } = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / 4;
+
+    /// <summary>How long a live graph is kept where the call does not say.</summary>
+    public TimeSpan GraphTtl { get; set; } = TimeSpan.FromMinutes(5);
+
+    /// <summary>Of the budget, most that kept tensors may take. By default a third of it.</summary>
+    public long KeptTensorBudgetBytes { get; set; } = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / 4;
+
+    /// <summary>How long a kept tensor lives after its last use where the call does not say.</summary>
+    public TimeSpan KeptTensorTtl { get; set; } = TimeSpan.FromHours(1);
+
+    /// <summary>The longest time to live that a call may ask for.</summary>
+    public TimeSpan MaxTtl { get; set; } = TimeSpan.FromHours(24);
+
+    /// <summary>Most calls that may wait for their turn, on all modules together.</summary>
+    public int MaxQueue { get; set; } = 1024;
+
+    /// <summary>Most calls that may wait for their turn on one module.</summary>
+    public int MaxQueuePerModule { get; set; } = 256;
+
+    /// <summary>Most live graphs of one module.</summary>
+    public int MaxGraphsPerModule { get; set; } = 256;
+
+    /// <summary>Most modules.</summary>
+    public int MaxModules { get; set; } = 1024;
+
+    /// <summary>Most open sessions.</summary>
+    public int MaxSessions { get; set; } = 1024;
+
+    /// <summary>Most kept tensors.</summary>
+    public int MaxKeptTensors { get; set; } = 10_000;
+
+    /// <summary>Deepest nesting of a module spec. libtorch and .NET recurse along it, so it cannot be raised at will.</summary>
+    public int MaxSpecDepth { get; set; } = 64;
+
+    /// <summary>Most submodules in a spec.</summary>
+    public int MaxSubmodules { get; set; } = 10_000;
+
+    /// <summary>What is wrong with the options, each as a sentence that names the setting; empty where all is well.</summary>
+    public IReadOnlyList<string> Validate()
+    {
+        var errors = new List<string>();
+        if (Device is not "cpu")
+        {
+            errors.Add($"{nameof(Device)} is \"{Device}\"; it must be \"cpu\": this build has no other device");
+        }
+
+        AtLeast(Lanes, 1, nameof(Lanes));
+        AtLeast(IntraOpThreads, 1, nameof(IntraOpThreads));
+        AtLeast(MemoryBudgetBytes, 1, nameof(MemoryBudgetBytes));
+        AtLeast(GraphBudgetBytes, 0, nameof(GraphBudgetBytes));
+        AtLeast(KeptTensorBudgetBytes, 0, nameof(KeptTensorBudgetBytes));
+        AtLeast(MaxQueue, 1, nameof(MaxQueue));
+        AtLeast(MaxQueuePerModule, 1, nameof(MaxQueuePerModule));
+        AtLeast(MaxGraphsPerModule, 1, nameof(MaxGraphsPerModule));
+        AtLeast(MaxModules, 1, nameof(MaxModules));
+        AtLeast(MaxSessions, 1, nameof(MaxSessions));
+        AtLeast(MaxKeptTensors, 1, nameof(MaxKeptTensors));
+        AtLeast(MaxSpecDepth, 1, nameof(MaxSpecDepth));
+        AtLeast(MaxSubmodules, 1, nameof(MaxSubmodules));
+        AtMost(Lanes, 256, nameof(Lanes));
+        AtMost(MaxSpecDepth, 256, nameof(MaxSpecDepth));
+        Positive(GraphTtl, nameof(GraphTtl));
+        Positive(KeptTensorTtl, nameof(KeptTensorTtl));
+        Positive(MaxTtl, nameof(MaxTtl));
+        NotAboveMax(GraphTtl, nameof(GraphTtl));
+        NotAboveMax(KeptTensorTtl, nameof(KeptTensorTtl));
+        return errors;
+
+        void AtLeast(long value, long least, string name)
+        {
+            if (value < least)
+            {
+                errors.Add($"{name} is {value}; it must be >= {least}");
+            }
+        }
+
+        void AtMost(long value, long most, string name)
+        {
+            if (value > most)
+            {
+                errors.Add($"{name} is {value}; it must be <= {most}");
+            }
+        }
+
+        void Positive(TimeSpan value, string name)
+        {
+            if (value <= TimeSpan.Zero)
+            {
+                errors.Add($"{name} is {value}; it must be > {TimeSpan.Zero}");
+            }
+        }
+
+        void NotAboveMax(TimeSpan value, string name)
+        {
+            if (value > MaxTtl)
+            {
+                errors.Add($"{name} is {value}; it must be <= {nameof(MaxTtl)}, which is {MaxTtl}");
+            }
+        }
+    }
+
+    /// <summary>The values in force by setting name, e.g. <c>max_queue</c>.</summary>
+    public IReadOnlyDictionary<string, string> Describe() => new SortedDictionary<string, string>(StringComparer.Ordinal)
+    {
+        ["device"] = Device,
+        ["lanes"] = Number(Lanes),
+        ["intra_op_threads"] = Number(IntraOpThreads),
+        ["memory_budget_bytes"] = Number(MemoryBudgetBytes),
+        ["graph_budget_bytes"] = Number(GraphBudgetBytes),
+        ["graph_ttl"] = Seconds(GraphTtl),
+        ["kept_tensor_budget_bytes"] = Number(KeptTensorBudgetBytes),
+        ["kept_tensor_ttl"] = Seconds(KeptTensorTtl),
+        ["max_ttl"] = Seconds(MaxTtl),
+        ["max_queue"] = Number(MaxQueue),
+        ["max_queue_per_module"] = Number(MaxQueuePerModule),
+        ["max_graphs_per_module"] = Number(MaxGraphsPerModule),
+        ["max_modules"] = Number(MaxModules),
+        ["max_sessions"] = Number(MaxSessions),
+        ["max_kept_tensors"] = Number(MaxKeptTensors),
+        ["max_spec_depth"] = Number(MaxSpecDepth),
+        ["max_submodules"] = Number(MaxSubmodules),
+    };
+
+    private static string Number(long value) => value.ToString(CultureInfo.InvariantCulture);
+
+    private static string Seconds(TimeSpan value) => string.Create(CultureInfo.InvariantCulture, $"{value.TotalSeconds}s");
+}

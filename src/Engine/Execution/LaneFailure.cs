@@ -1,0 +1,30 @@
+using System.Runtime.InteropServices;
+
+namespace Sconce.Engine.Execution;
+
+/// <summary>Makes an <see cref="EngineException"/> of whatever a call on a lane threw.</summary>
+internal static class LaneFailure
+{
+    public static EngineException Translate(Exception exception) => exception switch
+    {
+        EngineException known => known,
+        OutOfMemoryException => OutOfMemory(exception),
+        ExternalException when IsOutOfMemory(exception.Message) => OutOfMemory(exception),
+        ExternalException => new EngineException(EngineError.Internal, "LIBTORCH_FAILED", $"libtorch failed: {FirstLine(exception.Message)}", exception),
+        _ => new EngineException(EngineError.Internal, "UNEXPECTED", $"{exception.GetType().Name}: {exception.Message}", exception),
+    };
+
+    private static bool IsOutOfMemory(string message) =>
+        message.Contains("not enough memory", StringComparison.Ordinal) || message.Contains("out of memory", StringComparison.OrdinalIgnoreCase);
+
+    private static EngineException OutOfMemory(Exception cause) =>
+        new(EngineError.ResourceExhausted, "OUT_OF_MEMORY",
+            $"the device ran out of memory ({FirstLine(cause.Message)}); send smaller batches, delete modules or graphs, or lower memory_budget_bytes so that this is refused earlier", cause);
+
+    // libtorch appends a C++ stack trace.
+    private static string FirstLine(string message)
+    {
+        var end = message.AsSpan().IndexOfAny('\r', '\n');
+        return end < 0 ? message : message[..end];
+    }
+}

@@ -1,0 +1,102 @@
+namespace Sconce.Engine.Execution;
+
+/// <summary>
+/// The compute threads. Grad mode, inference mode and dispose scopes of TorchSharp belong to the thread, so torch code runs here from
+/// beginning to end and never spans an await.
+/// </summary>
+internal sealed class LanePool : IDisposable
+{
+    // Waking a sleeping thread costs more than a small forward; a lane that has just worked looks for more this long before it sleeps.
+    private static readonly long SpinTicks = System.Diagnostics.Stopwatch.Frequency * 20 / 1_000_000;
+
+    private readonly Queue<LaneWork> _ready = new();
+    private readonly object _lock = new();
+    private readonly Thread[] _threads;
+    private int _count;
+    private int _sleeping;
+    private bool _stopped;
+
+    public LanePool(int lanes)
+    {
+        _threads = new Thread[lanes];
+        for (var i = 0; i < lanes; i++)
+        {
+            _threads[i] = new Thread(Work, maxStackSize: 16 << 20) { IsBackground = true, Name = $"lane {i}" };
+            _threads[i].Start();
+        }
+    }
+
+    /// <summary>Queues a call that its gate has let in. How many there are is bounded by the gates.</summary>
+    public void Post(LaneWork work)
+    {
+        lock (_lock)
+        {
+            _ready.Enqueue(work);
+            _count = _ready.Count;
+            if (_sleeping > 0)
+            {
+                Monitor.Pulse(_lock);
+            }
+        }
+    }
+
+    /// <summary>Ends the threads after the calls that are queued.</summary>
+    public void Dispose()
+    {
+        lock (_lock)
+        {
+            _stopped = true;
+            Monitor.PulseAll(_lock);
+        }
+
+        // A native call that never returns must not keep the process: the threads are background ones.
+        foreach (var thread in _threads)
+        {
+            thread.Join(TimeSpan.FromSeconds(5));
+        }
+    }
+
+    private void Work()
+    {
+        while (Take() is { } work)
+        {
+            work.RunOnLane();
+        }
+    }
+
+    private LaneWork? Take()
+    {
+        if (Volatile.Read(ref _count) == 0)
+        {
+            Spin();
+        }
+
+        lock (_lock)
+        {
+            while (_ready.Count == 0)
+            {
+                if (_stopped)
+                {
+                    return null;
+                }
+
+                _sleeping++;
+                Monitor.Wait(_lock);
+                _sleeping--;
+            }
+
+            var work = _ready.Dequeue();
+            _count = _ready.Count;
+            return work;
+        }
+    }
+
+    private void Spin()
+    {
+        var end = System.Diagnostics.Stopwatch.GetTimestamp() + SpinTicks;
+        while (Volatile.Read(ref _count) == 0 && System.Diagnostics.Stopwatch.GetTimestamp() < end)
+        {
+            Thread.SpinWait(20);
+        }
+    }
+}

@@ -1,0 +1,76 @@
+using static TorchSharp.torch;
+
+namespace Sconce.Engine.Execution;
+
+/// <summary>What a caller is told of a live graph.</summary>
+/// <param name="Id">Its id, for Backward.</param>
+/// <param name="Expires">When it expires.</param>
+/// <param name="EstimatedBytes">Bytes charged for it: an estimate from the outputs that the submodules made, since what autograd saves cannot be counted from outside.</param>
+public sealed record GraphInfo(string Id, DateTimeOffset Expires, long EstimatedBytes);
+
+/// <summary>An autograd graph that outlives the call which recorded it. It lives by its roots: to dispose them is to free it.</summary>
+/// <param name="table">The module's graphs.</param>
+/// <param name="info">What the caller knows.</param>
+/// <param name="generation">The module's generation when it was recorded.</param>
+/// <param name="outputs">The tensors of the output in order, tuples flattened.</param>
+/// <param name="inputs">The positional inputs; null for None.</param>
+/// <param name="namedInputs">The named inputs; null for None.</param>
+/// <param name="charge">What the ledger holds for it.</param>
+/// <param name="owner">The session that owns it, or null.</param>
+internal sealed class LiveGraph(
+    GraphTable table,
+    GraphInfo info,
+    ulong generation,
+    IReadOnlyList<Tensor> outputs,
+    IReadOnlyList<Tensor?> inputs,
+    IReadOnlyList<KeyValuePair<string, Tensor?>> namedInputs,
+    MemoryCharge charge,
+    Session? owner) : ISessionOwned
+{
+    public GraphInfo Info => info;
+
+    public ulong Generation => generation;
+
+    public IReadOnlyList<Tensor> Outputs => outputs;
+
+    public IReadOnlyList<Tensor?> Inputs => inputs;
+
+    public IReadOnlyList<KeyValuePair<string, Tensor?>> NamedInputs => namedInputs;
+
+    public Session? Owner => owner;
+
+    /// <summary>Whether a Backward is running through it; the table's lock guards it.</summary>
+    public bool InUse { get; set; }
+
+    /// <summary>Whether it was let go of while it was in use; the table's lock guards it.</summary>
+    public bool Doomed { get; set; }
+
+    public void SessionEnded() => table.Drop(this);
+
+    /// <summary>Frees the graph. Called once, by the table.</summary>
+    public void Free()
+    {
+        owner?.Disown(this);
+        FreeTensors(outputs, inputs, namedInputs);
+        charge.Dispose();
+    }
+
+    /// <summary>Frees the tensors that hold a graph together.</summary>
+    public static void FreeTensors(IReadOnlyList<Tensor> outputs, IReadOnlyList<Tensor?> inputs, IReadOnlyList<KeyValuePair<string, Tensor?>> namedInputs)
+    {
+        foreach (var tensor in outputs)
+        {
+            tensor.Dispose();
+        }
+
+        foreach (var tensor in inputs)
+        {
+            tensor?.Dispose();
+        }
+
+        foreach (var (_, tensor) in namedInputs)
+        {
+            tensor?.Dispose();
+        }
+    }
+}

@@ -1,0 +1,25 @@
+using Sconce.Engine.Modules;
+using Sconce.Engine.Tensors;
+
+namespace Sconce.Engine.Execution;
+
+/// <summary>Describes modules as they are now; runs on a lane, under the module's gate.</summary>
+internal static class NodeDescriber
+{
+    /// <summary>Describes a node and what is below it.</summary>
+    public static NodeDescription Describe(string name, string path, ModuleNode node) =>
+        new(name, path, node.TypeName, node.ExtraRepr, node.Training,
+            [.. node.Parameters.Select(Describe)],
+            [.. node.Buffers.Select(Describe)],
+            [.. node.Children.Select(child => Describe(child.Key, ModuleTree.Join(path, child.Key), child.Value))]);
+
+    private static TensorDescription Describe(NamedParameter named)
+    {
+        // Each read of .grad makes a new wrapper.
+        using var gradient = named.Parameter.grad;
+        return new(named.Name, named.Parameter.dtype.ToElementType(), named.Parameter.shape, named.Parameter.requires_grad, true, gradient is not null);
+    }
+
+    private static TensorDescription Describe(NamedBuffer named) =>
+        new(named.Name, named.Tensor.dtype.ToElementType(), named.Tensor.shape, named.Tensor.requires_grad, named.Persistent, false);
+}

@@ -1,0 +1,129 @@
+using Sconce.Engine.Tensors;
+using static TorchSharp.torch;
+
+namespace Sconce.Engine.Execution;
+
+/// <summary>
+/// Receives a state dict into native memory, charged as a whole when it is announced. The order of the pieces is the sender's matter; nothing here
+/// touches a module.
+/// </summary>
+public sealed unsafe class StateUpload : IDisposable
+{
+    private readonly Tensor?[] _tensors;
+    private readonly nint[] _addresses;
+    private readonly long[] _lengths;
+    private readonly long[] _written;
+    private readonly MemoryCharge _charge;
+    private readonly string _field;
+    private bool _disposed;
+
+    /// <summary>Checks what is announced and charges it.</summary>
+    /// <param name="entries">The tensors that will come.</param>
+    /// <param name="field">Where the list stands in the request.</param>
+    /// <param name="ledger">What is charged.</param>
+    internal StateUpload(IReadOnlyList<StateEntryInfo> entries, string field, MemoryLedger ledger)
+    {
+        Entries = entries;
+        _field = field;
+        _tensors = new Tensor?[entries.Count];
+        _addresses = new nint[entries.Count];
+        _lengths = new long[entries.Count];
+        _written = new long[entries.Count];
+        var keys = new HashSet<string>(StringComparer.Ordinal);
+        for (var i = 0; i < entries.Count; i++)
+        {
+            var path = new FieldPath("", field, i);
+            if (!keys.Add(entries[i].Key))
+            {
+                throw EngineException.Invalid(path.Child("key"), $"is {EngineException.Quote(entries[i].Key)}, which is there twice; each key may be given once", "DUPLICATE_KEY");
+            }
+
+            _lengths[i] = TensorLayout.ByteLength(entries[i].Type, entries[i].Shape, path);
+            var total = (Int128)TotalBytes + _lengths[i];
+            TotalBytes = total <= long.MaxValue ? (long)total : throw EngineException.Invalid(path.Child("shape"), "makes all tensors together 2^63 bytes or more");
+        }
+
+        _charge = new MemoryCharge(ledger, MemoryUse.State, "the upload of", field, TotalBytes);
+    }
+
+    /// <summary>The tensors, in order.</summary>
+    public IReadOnlyList<StateEntryInfo> Entries { get; }
+
+    /// <summary>Bytes of all of them together.</summary>
+    public long TotalBytes { get; }
+
+    /// <summary>Bytes of one of them.</summary>
+    /// <param name="entry">Its index.</param>
+    public long ByteLength(int entry) => _lengths[entry];
+
+    /// <summary>Writes a piece of one tensor.</summary>
+    /// <param name="entry">Its index.</param>
+    /// <param name="offset">Where the piece begins, in bytes.</param>
+    /// <param name="data">The piece.</param>
+    public void Write(int entry, long offset, ReadOnlySpan<byte> data)
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        ArgumentOutOfRangeException.ThrowIfNegative(offset);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(data.Length, _lengths[entry] - offset, nameof(data));
+        Allocate(entry);
+        data.CopyTo(new Span<byte>((byte*)_addresses[entry] + offset, data.Length));
+        _written[entry] += data.Length;
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _disposed = true;
+        foreach (var tensor in _tensors)
+        {
+            tensor?.Dispose();
+        }
+
+        _charge.Dispose();
+    }
+
+    /// <summary>The tensors with their keys, once all bytes are there. They stay this object's.</summary>
+    internal IReadOnlyList<(string Key, Tensor Value)> Complete()
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        var complete = new (string, Tensor)[Entries.Count];
+        for (var i = 0; i < complete.Length; i++)
+        {
+            if (_written[i] < _lengths[i])
+            {
+                throw EngineException.Invalid($"{_field}[{i}]", $"has {_lengths[i]:N0} bytes, of which {_written[i]:N0} came", "INCOMPLETE_STATE");
+            }
+
+            Allocate(i);
+            if (Entries[i].Type == ElementType.Bool)
+            {
+                CheckBooleans(i);
+            }
+
+            complete[i] = (Entries[i].Key, _tensors[i]!);
+        }
+
+        return complete;
+    }
+
+    // Not before the first byte: a manifest alone must not make the host touch gigabytes.
+    private void Allocate(int entry)
+    {
+        if (_tensors[entry] is null)
+        {
+            var (_, type, shape) = Entries[entry];
+            _tensors[entry] = NativeTensors.Allocate(type, shape, _lengths[entry], out var memory).DetachFromDisposeScope();
+            _addresses[entry] = (nint)memory;
+        }
+    }
+
+    private void CheckBooleans(int entry)
+    {
+        const int Piece = 1 << 30;
+        for (var offset = 0L; offset < _lengths[entry]; offset += Piece)
+        {
+            var length = (int)Math.Min(Piece, _lengths[entry] - offset);
+            TensorLayout.CheckBooleans(new ReadOnlySpan<byte>((byte*)_addresses[entry] + offset, length), $"{_field}[{entry}]");
+        }
+    }
+}
