@@ -1,0 +1,209 @@
+using System.Threading.Channels;
+using Grpc.Core;
+using Sconce.V1;
+
+namespace Sconce.Client.Internal;
+
+/// <summary>
+/// Requests in flight over one duplex stream, answered in order. Where the stream breaks it is opened again and what had no answer yet
+/// is sent again in the same order, so every request must be repeatable.
+/// </summary>
+internal sealed class Pipeline<TRequest, TResponse> : IAsyncDisposable
+    where TRequest : class
+{
+    private readonly Rpc _rpc;
+    private readonly Func<CallOptions, AsyncDuplexStreamingCall<TRequest, TResponse>> _open;
+    private readonly Func<TResponse, (ulong Id, CallError? Error)> _read;
+    private readonly string _operation;
+    // Capacity 1: a channel keeps waiting writers in their order, which is the order of the calls; the window is the semaphore's.
+    private readonly Channel<Pending> _incoming = Channel.CreateBounded<Pending>(new BoundedChannelOptions(1) { SingleReader = true });
+    private readonly Queue<Pending> _inFlight = new();
+    private readonly SemaphoreSlim _window;
+    private readonly CancellationTokenSource _stop = new();
+    private readonly Task _run;
+    private ulong _lastId;
+
+    public Pipeline(
+        Rpc rpc,
+        string operation,
+        Func<CallOptions, AsyncDuplexStreamingCall<TRequest, TResponse>> open,
+        Func<TResponse, (ulong Id, CallError? Error)> read,
+        int maxInFlight)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(maxInFlight, 1);
+        _rpc = rpc;
+        _operation = operation;
+        _open = open;
+        _read = read;
+        _window = new SemaphoreSlim(maxInFlight);
+        _run = Task.Run(RunAsync);
+    }
+
+    /// <summary>Sends one request after those before it and waits for its answer. <paramref name="create"/> gets the id to put in it.</summary>
+    public async Task<TResponse> SendAsync(Func<ulong, TRequest> create, CancellationToken cancellationToken)
+    {
+        var id = Interlocked.Increment(ref _lastId);
+        var pending = new Pending(id, create(id), cancellationToken);
+        try
+        {
+            await _incoming.Writer.WriteAsync(pending, cancellationToken).ConfigureAwait(false);
+        }
+        catch (ChannelClosedException e)
+        {
+            if (e.InnerException is SconceException failure)
+                throw Ended(failure);
+            throw new InvalidOperationException("The stream was completed or disposed; open another for further calls.", e.InnerException);
+        }
+
+        return await pending.Answer.Task.WaitAsync(cancellationToken).ConfigureAwait(false);
+    }
+
+    /// <summary>Takes no more requests, waits for the answers of those before, and throws what ended the stream early, if anything did.</summary>
+    public Task CompleteAsync()
+    {
+        _incoming.Writer.TryComplete();
+        return _run;
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        if (!_incoming.Writer.TryComplete() && _run.IsCompleted)
+            return;
+        // With nothing on its way the stream ends in good order, else it is cut off.
+        if (Waiting().Length == 0)
+            await Task.WhenAny(_run, Task.Delay(TimeSpan.FromSeconds(1))).ConfigureAwait(false);
+        await _stop.CancelAsync().ConfigureAwait(false);
+        await _run.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+    }
+
+    private async Task RunAsync()
+    {
+        try
+        {
+            do
+            {
+                // Without work there is nothing to be connected for.
+                if (Waiting().Length == 0 && !await _incoming.Reader.WaitToReadAsync(_stop.Token).ConfigureAwait(false))
+                    return;
+            }
+            while (await _rpc.RunAsync(static (self, options) => self.AttemptAsync(options), this, Repeat.Always, null, _operation, _stop.Token).ConfigureAwait(false));
+        }
+        catch (Exception e)
+        {
+            _incoming.Writer.TryComplete(e);
+            var failure = e is OperationCanceledException ? new OperationCanceledException("The stream was disposed before this call had its answer.") : e;
+            while (_incoming.Reader.TryRead(out var pending))
+                pending.Answer.TrySetException(failure);
+            foreach (var pending in Waiting())
+                pending.Answer.TrySetException(failure);
+            throw;
+        }
+    }
+
+    /// <summary>One stream from opening to end; true where it broke after some answers, so that another may go on at once.</summary>
+    private async Task<bool> AttemptAsync(CallOptions options)
+    {
+        using var attempt = CancellationTokenSource.CreateLinkedTokenSource(options.CancellationToken);
+        using var call = _open(new CallOptions(options.Headers, null, attempt.Token));
+        var writer = WriteAsync(call.RequestStream, attempt);
+        var progress = false;
+        try
+        {
+            Contract.Check(await call.ResponseHeadersAsync.ConfigureAwait(false), null);
+            while (await call.ResponseStream.MoveNext(attempt.Token).ConfigureAwait(false))
+            {
+                Take(call.ResponseStream.Current);
+                progress = true;
+            }
+
+            return writer.IsCompletedSuccessfully && Waiting().Length == 0
+                ? false
+                : throw new RpcException(new Status(StatusCode.Unavailable, "the server ended the stream before it had answered everything"));
+        }
+        catch (RpcException e)
+        {
+            Rpc.CheckContract(call.ResponseHeadersAsync, e);
+            // A write that failed by itself (a message over the limit) is the cause, and the cancelled call its effect.
+            if (writer.IsFaulted && e.StatusCode == StatusCode.Cancelled && writer.Exception!.InnerException is RpcException cause)
+                throw cause;
+            var waiting = Waiting().Length;
+            if (!options.CancellationToken.IsCancellationRequested && (progress || waiting == 0) && _rpc.IsTransient(e))
+            {
+                Log.Resuming(_rpc.Logger, _operation, waiting);
+                return true;
+            }
+
+            throw;
+        }
+        finally
+        {
+            await attempt.CancelAsync().ConfigureAwait(false);
+            await writer.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
+    }
+
+    private async Task WriteAsync(IClientStreamWriter<TRequest> stream, CancellationTokenSource attempt)
+    {
+        var cancellationToken = attempt.Token;
+        try
+        {
+            foreach (var pending in Waiting())
+                await stream.WriteAsync(pending.Request, cancellationToken).ConfigureAwait(false);
+            while (await _incoming.Reader.WaitToReadAsync(cancellationToken).ConfigureAwait(false))
+            {
+                await _window.WaitAsync(cancellationToken).ConfigureAwait(false);
+                if (!_incoming.Reader.TryRead(out var pending) || pending.CancellationToken.IsCancellationRequested)
+                {
+                    _window.Release();
+                    continue;
+                }
+
+                // In the queue before it is sent: an answer may come, or the stream break, before the write returns.
+                lock (_inFlight)
+                    _inFlight.Enqueue(pending);
+                await stream.WriteAsync(pending.Request, cancellationToken).ConfigureAwait(false);
+            }
+
+            await stream.CompleteAsync().ConfigureAwait(false);
+        }
+        catch (Exception e) when (e is RpcException or InvalidOperationException)
+        {
+            // The reader sees the status of a call that is over. One that is not over will not end by itself.
+            attempt.CancelAfter(TimeSpan.FromSeconds(1));
+            throw;
+        }
+    }
+
+    private void Take(TResponse response)
+    {
+        var (id, error) = _read(response);
+        Pending pending;
+        lock (_inFlight)
+        {
+            if (_inFlight.Count == 0 || _inFlight.Peek().Id != id)
+                throw new ErrorDetails(StatusCode.DataLoss, $"The server answered request {id} of the stream out of order.").ToException(null);
+            pending = _inFlight.Dequeue();
+        }
+
+        _window.Release();
+        if (error is null)
+            pending.Answer.TrySetResult(response);
+        else
+            pending.Answer.TrySetException(ErrorDetails.Of(error).ToException(null));
+    }
+
+    private Pending[] Waiting()
+    {
+        lock (_inFlight)
+            return [.. _inFlight];
+    }
+
+    // A new exception for each late caller: one that is thrown again and again gathers their stack traces.
+    private static SconceException Ended(SconceException failure) =>
+        new ErrorDetails(failure.StatusCode, $"The stream has ended: {failure.Message}") { Reason = failure.Reason, Fields = failure.Fields }.ToException(failure);
+
+    private sealed record Pending(ulong Id, TRequest Request, CancellationToken CancellationToken)
+    {
+        public TaskCompletionSource<TResponse> Answer { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    }
+}

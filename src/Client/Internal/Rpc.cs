@@ -1,0 +1,163 @@
+using System.Diagnostics;
+using Grpc.Core;
+using Grpc.Net.Client;
+using Microsoft.Extensions.Logging;
+using Polly;
+using Sconce.V1;
+
+namespace Sconce.Client.Internal;
+
+/// <summary>When a failed call may be sent again.</summary>
+internal enum Repeat
+{
+    /// <summary>Whenever it failed for the moment: the call changes nothing, or carries a request id.</summary>
+    Always,
+
+    /// <summary>Only where the server certainly did not run it: a second run would leave something behind.</summary>
+    IfNotRun,
+}
+
+/// <summary>Sends calls: deadline, contract version, retries, and one place where statuses become exceptions.</summary>
+internal sealed class Rpc
+{
+    private readonly ResiliencePipeline _retries;
+    private readonly SconceClientOptions _options;
+    private readonly Metadata _headers = new() { { Contract.Header, Contract.Version } };
+
+    public Rpc(GrpcChannel channel, SconceClientOptions options, ILogger logger)
+    {
+        _options = options;
+        Logger = logger;
+        Address = options.Address ?? channel.Target;
+        _retries = RetryPolicy.Build(options.Retry, logger);
+        var invoker = channel.CreateCallInvoker();
+        Host = new HostService.HostServiceClient(invoker);
+        Modules = new ModuleService.ModuleServiceClient(invoker);
+        Execution = new ExecutionService.ExecutionServiceClient(invoker);
+        Training = new TrainingService.TrainingServiceClient(invoker);
+        State = new StateService.StateServiceClient(invoker);
+        Tensors = new TensorService.TensorServiceClient(invoker);
+    }
+
+    public ILogger Logger { get; }
+
+    public string Address { get; }
+
+    public HostService.HostServiceClient Host { get; }
+
+    public ModuleService.ModuleServiceClient Modules { get; }
+
+    public ExecutionService.ExecutionServiceClient Execution { get; }
+
+    public TrainingService.TrainingServiceClient Training { get; }
+
+    public StateService.StateServiceClient State { get; }
+
+    public TensorService.TensorServiceClient Tensors { get; }
+
+    /// <summary>An id for one logical call: the same in all its attempts.</summary>
+    public static string RequestId(CallSettings? settings) => settings?.RequestId ?? Guid.CreateVersion7().ToString("N");
+
+    public Task<TResponse> UnaryAsync<TRequest, TResponse>(
+        Func<TRequest, CallOptions, AsyncUnaryCall<TResponse>> method,
+        TRequest request,
+        CallSettings? settings,
+        CancellationToken cancellationToken,
+        Repeat repeat = Repeat.Always)
+        where TRequest : class =>
+        RunAsync(
+            static async (state, options) =>
+            {
+                using var call = state.method(state.request, options);
+                try
+                {
+                    var response = await call.ResponseAsync.ConfigureAwait(false);
+                    Contract.Check(await call.ResponseHeadersAsync.ConfigureAwait(false), null);
+                    return response;
+                }
+                catch (RpcException e)
+                {
+                    CheckContract(call.ResponseHeadersAsync, e);
+                    throw;
+                }
+            },
+            (method, request),
+            repeat,
+            settings?.Timeout ?? _options.Timeout,
+            typeof(TRequest).Name,
+            cancellationToken);
+
+    /// <summary>Runs an operation of any shape under the retry policy; <paramref name="attempt"/> must be repeatable as <paramref name="repeat"/> says.</summary>
+    public async Task<T> RunAsync<TState, T>(
+        Func<TState, CallOptions, Task<T>> attempt,
+        TState state,
+        Repeat repeat,
+        TimeSpan? timeout,
+        string operation,
+        CancellationToken cancellationToken)
+    {
+        var run = new RetryRun(repeat, timeout);
+        var options = new CallOptions(_headers, run.Deadline, cancellationToken);
+        var context = ResilienceContextPool.Shared.Get(operation, cancellationToken);
+        context.Properties.Set(RetryPolicy.Key, run);
+        try
+        {
+            return await _retries.ExecuteAsync(
+                static async (context, call) =>
+                {
+                    context.Properties.GetValue(RetryPolicy.Key, null!).Attempts++;
+                    return await call.attempt(call.state, call.options).ConfigureAwait(false);
+                },
+                context,
+                (attempt, state, options)).ConfigureAwait(false);
+        }
+        catch (RpcException e)
+        {
+            throw Translate(e, run, operation, cancellationToken);
+        }
+        finally
+        {
+            ResilienceContextPool.Shared.Return(context);
+        }
+    }
+
+    /// <summary>Whether a stream that broke this way, after it had got somewhere, may go on in another one.</summary>
+    public bool IsTransient(RpcException e) => _options.Retry.MaxAttempts > 1 && RetryPolicy.IsTransient(e);
+
+    /// <summary>Checks the version of an answer that failed, where its headers came at all.</summary>
+    public static void CheckContract(Task<Metadata> headers, Exception failure)
+    {
+        if (headers.IsCompletedSuccessfully)
+            Contract.Check(headers.Result, failure);
+    }
+
+    private Exception Translate(RpcException e, RetryRun run, string operation, CancellationToken cancellationToken)
+    {
+        if (cancellationToken.IsCancellationRequested)
+            return new OperationCanceledException($"{operation} was cancelled by its caller.", e, cancellationToken);
+
+        var details = ErrorDetails.Of(e);
+        var tries = run.Attempts == 1 ? "1 attempt" : $"{run.Attempts} attempts";
+        if (e.StatusCode == StatusCode.DeadlineExceeded)
+        {
+            var last = run.LastFailure is { } failure && failure != e ? $" Before that: {failure.StatusCode}: {Cause(failure)}" : "";
+            details = details with
+            {
+                Message = $"{operation} had no answer within {run.Timeout} ({tries}; SconceClientOptions.Timeout or CallSettings.Timeout sets the limit).{last}",
+            };
+        }
+        else if (RetryPolicy.IsTransport(e))
+        {
+            details = details with
+            {
+                Code = StatusCode.Unavailable,
+                Message = $"{operation} did not get through to a Sconce server at {Address}: {Cause(e)} "
+                    + $"({tries} in {Stopwatch.GetElapsedTime(run.Started).TotalSeconds:0.0} s; SconceClientOptions.Retry sets how many). Is the server running there?",
+            };
+        }
+
+        return details.ToException(e);
+    }
+
+    private static string Cause(RpcException e) => e.Status.DebugException?.GetBaseException().Message ?? e.Status.Detail;
+}

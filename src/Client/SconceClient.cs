@@ -1,0 +1,176 @@
+using Google.Protobuf.WellKnownTypes;
+using Grpc.Net.Client;
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Abstractions;
+using Sconce.Client.Internal;
+using Sconce.V1;
+
+namespace Sconce.Client;
+
+/// <summary>
+/// A Sconce server: its device, its modules, the tensors it keeps. Make one for each server and share it; all members may be used from
+/// many threads at once.
+/// </summary>
+/// <remarks>
+/// Calls throw <see cref="SconceException"/>. The connection is made by the first call, and again by itself after a server restart: calls made
+/// meanwhile wait and repeat as <see cref="SconceClientOptions.Retry"/> allows.
+/// </remarks>
+public sealed class SconceClient : IAsyncDisposable, IDisposable
+{
+    private readonly Rpc _rpc;
+    private readonly SconceClientOptions _options;
+    private readonly GrpcChannel? _owned;
+
+    /// <summary>A client of the server at an address.</summary>
+    /// <param name="address"><c>http://host:port</c>, <c>https://host:port</c> or <c>unix:/path/to.sock</c>.</param>
+    /// <param name="loggerFactory">Where to log; null is nowhere.</param>
+    /// <exception cref="ArgumentException">The address is of another form.</exception>
+    public SconceClient(string address, ILoggerFactory? loggerFactory = null)
+        : this(new SconceClientOptions { Address = address }, loggerFactory)
+    {
+    }
+
+    /// <summary>A client of the server that the options name.</summary>
+    /// <param name="options">The options; they are read now.</param>
+    /// <param name="loggerFactory">Where to log; null is nowhere.</param>
+    /// <exception cref="Microsoft.Extensions.Options.OptionsValidationException">An option is out of range.</exception>
+    /// <exception cref="ArgumentException">The address is of another form.</exception>
+    public SconceClient(SconceClientOptions options, ILoggerFactory? loggerFactory = null)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        options.Validate(needsAddress: true);
+        _options = options;
+        _owned = ChannelFactory.Create(options, loggerFactory);
+        _rpc = new Rpc(_owned, options, NewLogger(loggerFactory));
+    }
+
+    /// <summary>A client over a channel that the caller made and disposes. Leave gRPC's own retries off in it.</summary>
+    /// <param name="channel">The channel.</param>
+    /// <param name="options">Time limits and retries; what concerns the connection is the channel's. Null is the defaults.</param>
+    /// <param name="loggerFactory">Where to log; null is nowhere.</param>
+    public SconceClient(GrpcChannel channel, SconceClientOptions? options = null, ILoggerFactory? loggerFactory = null)
+    {
+        ArgumentNullException.ThrowIfNull(channel);
+        _options = options ?? new SconceClientOptions();
+        _options.Validate(needsAddress: false);
+        _rpc = new Rpc(channel, _options, NewLogger(loggerFactory));
+    }
+
+    /// <summary>The host: device, memory, versions, limits.</summary>
+    /// <param name="cancellationToken">Stops waiting.</param>
+    public Task<GetHostResponse> GetHostAsync(CancellationToken cancellationToken = default) =>
+        _rpc.UnaryAsync(_rpc.Host.GetHostAsync, new GetHostRequest(), null, cancellationToken);
+
+    /// <summary>The catalogue: types of modules, losses, functions, optimizers and schedulers, with their arguments.</summary>
+    /// <param name="kind">Only this kind; unspecified is all.</param>
+    /// <param name="nameContains">Only types whose name contains this, ignoring case.</param>
+    /// <param name="cancellationToken">Stops waiting.</param>
+    public async Task<IReadOnlyList<ModuleType>> ListModuleTypesAsync(
+        TypeKind kind = TypeKind.Unspecified, string nameContains = "", CancellationToken cancellationToken = default)
+    {
+        var request = new ListModuleTypesRequest { Kind = kind, NameContains = nameContains };
+        return (await _rpc.UnaryAsync(_rpc.Host.ListModuleTypesAsync, request, null, cancellationToken).ConfigureAwait(false)).Types_;
+    }
+
+    /// <summary>Builds a module: <c>client.CreateModuleAsync("mlp", Nn.Sequential(Nn.Linear(784, 128), Nn.ReLU(), Nn.Linear(128, 10)))</c>.</summary>
+    /// <param name="name">Its name: letters, digits, ".", "_", "-"; at most 128.</param>
+    /// <param name="spec">What to build.</param>
+    /// <param name="seed">Seed for the initial values; null leaves them to the server's generator.</param>
+    /// <param name="dtype">Floating dtype of parameters and buffers; null is float32.</param>
+    /// <param name="cancellationToken">Stops waiting.</param>
+    public async Task<RemoteModule> CreateModuleAsync(
+        string name, ModuleSpec spec, long? seed = null, DataType? dtype = null, CancellationToken cancellationToken = default)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(name);
+        ArgumentNullException.ThrowIfNull(spec);
+        var request = new CreateModuleRequest { Module = name, Spec = spec, Dtype = dtype ?? DataType.Unspecified, RequestId = Rpc.RequestId(null) };
+        if (seed is { } value)
+            request.Seed = value;
+        var response = await _rpc.UnaryAsync(_rpc.Modules.CreateModuleAsync, request, null, cancellationToken).ConfigureAwait(false);
+        return new RemoteModule(_rpc, response.Module.Name, "", null);
+    }
+
+    /// <summary>A module that is on the server, after asking whether it is.</summary>
+    /// <param name="name">Its name.</param>
+    /// <param name="cancellationToken">Stops waiting.</param>
+    /// <exception cref="SconceNotFoundException">It is not.</exception>
+    public async Task<RemoteModule> GetModuleAsync(string name, CancellationToken cancellationToken = default)
+    {
+        var module = Module(name);
+        await module.GetAsync(cancellationToken).ConfigureAwait(false);
+        return module;
+    }
+
+    /// <summary>A module by name, without a call: one that is not there is NOT_FOUND when used.</summary>
+    /// <param name="name">Its name.</param>
+    public RemoteModule Module(string name)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(name);
+        return new RemoteModule(_rpc, name, "", null);
+    }
+
+    /// <summary>Summaries of the modules on the server, by name.</summary>
+    /// <param name="prefix">Only names that begin with this.</param>
+    /// <param name="cancellationToken">Stops waiting.</param>
+    public async Task<IReadOnlyList<Module>> ListModulesAsync(string prefix = "", CancellationToken cancellationToken = default) =>
+        (await _rpc.UnaryAsync(_rpc.Modules.ListModulesAsync, new ListModulesRequest { Prefix = prefix }, null, cancellationToken).ConfigureAwait(false)).Modules;
+
+    /// <summary>Keeps a tensor on the server, to be used as an input by reference.</summary>
+    /// <param name="tensor">The tensor.</param>
+    /// <param name="id">Id to keep it under; empty lets the server choose.</param>
+    /// <param name="timeToLive">Time to live, restarted by each use; null is the server's <c>kept_tensor_ttl</c>.</param>
+    /// <param name="session">The session that owns it; null for none.</param>
+    /// <param name="cancellationToken">Stops waiting.</param>
+    public async Task<RemoteTensor> PutTensorAsync(
+        TensorData tensor, string id = "", TimeSpan? timeToLive = null, RemoteSession? session = null, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(tensor);
+        var request = new PutTensorRequest { Id = id, Tensor = tensor.ToMessage(), Session = session?.Id ?? "", RequestId = Rpc.RequestId(null) };
+        if (timeToLive is { } ttl)
+            request.Ttl = Duration.FromTimeSpan(ttl);
+        var response = await _rpc.UnaryAsync(_rpc.Tensors.PutTensorAsync, request, null, cancellationToken).ConfigureAwait(false);
+        return new RemoteTensor(_rpc, response.Tensor);
+    }
+
+    /// <summary>Brings a kept tensor here.</summary>
+    /// <param name="id">Its id.</param>
+    /// <param name="cancellationToken">Stops waiting.</param>
+    public async Task<TensorData> GetTensorAsync(string id, CancellationToken cancellationToken = default) =>
+        TensorData.From((await _rpc.UnaryAsync(_rpc.Tensors.GetTensorAsync, new GetTensorRequest { Id = id }, null, cancellationToken).ConfigureAwait(false)).Tensor);
+
+    /// <summary>The kept tensors, without their elements.</summary>
+    /// <param name="session">Only those that this session owns; empty is all.</param>
+    /// <param name="cancellationToken">Stops waiting.</param>
+    public async Task<IReadOnlyList<KeptTensor>> ListTensorsAsync(string session = "", CancellationToken cancellationToken = default) =>
+        (await _rpc.UnaryAsync(_rpc.Tensors.ListTensorsAsync, new ListTensorsRequest { Session = session }, null, cancellationToken).ConfigureAwait(false)).Tensors;
+
+    /// <summary>Drops a kept tensor.</summary>
+    /// <param name="id">Its id.</param>
+    /// <param name="cancellationToken">Stops waiting.</param>
+    public Task DropTensorAsync(string id, CancellationToken cancellationToken = default) =>
+        _rpc.UnaryAsync(_rpc.Tensors.DropTensorAsync, new DropTensorRequest { Id = id, RequestId = Rpc.RequestId(null) }, null, cancellationToken);
+
+    /// <summary>Opens a session: what it owns on the server is freed when it ends, however it ends.</summary>
+    /// <param name="label">A label for the server's logs.</param>
+    /// <param name="cancellationToken">Stops the opening; the session itself ends by disposing.</param>
+    public Task<RemoteSession> OpenSessionAsync(string label = "", CancellationToken cancellationToken = default) =>
+        RemoteSession.OpenAsync(this, _rpc, label, _options.Timeout, cancellationToken);
+
+    /// <summary>Seeds the server process's random numbers (torch.manual_seed).</summary>
+    /// <param name="seed">The seed.</param>
+    /// <param name="cancellationToken">Stops waiting.</param>
+    public Task ManualSeedAsync(long seed, CancellationToken cancellationToken = default) =>
+        _rpc.UnaryAsync(_rpc.Training.ManualSeedAsync, new ManualSeedRequest { Seed = seed, RequestId = Rpc.RequestId(null) }, null, cancellationToken);
+
+    /// <summary>Closes the connection, unless the caller made the channel.</summary>
+    public void Dispose() => _owned?.Dispose();
+
+    /// <inheritdoc cref="Dispose"/>
+    public ValueTask DisposeAsync()
+    {
+        Dispose();
+        return ValueTask.CompletedTask;
+    }
+
+    private static ILogger<SconceClient> NewLogger(ILoggerFactory? loggerFactory) => (loggerFactory ?? NullLoggerFactory.Instance).CreateLogger<SconceClient>();
+}

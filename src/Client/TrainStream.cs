@@ -1,0 +1,48 @@
+using Sconce.Client.Internal;
+using Sconce.V1;
+
+namespace Sconce.Client;
+
+/// <summary>
+/// A pipeline of training steps over one stream: start several, await them as their answers come. Steps are taken in the order of the
+/// calls, each exactly once.
+/// </summary>
+/// <remarks>
+/// Where the connection fails the stream opens again and repeats the steps that had no answer under their first ids, so that none is taken twice.
+/// Disposing cancels what has no answer (steps already sent may still be taken); <see cref="CompleteAsync"/> waits for it.
+/// </remarks>
+public sealed class TrainStream : IAsyncDisposable
+{
+    private readonly RemoteModule _module;
+    private readonly Loss _loss;
+    private readonly TrainStepOptions? _options;
+    private readonly bool _stopOnError;
+    private readonly Pipeline<TrainStreamRequest, TrainStreamResponse> _pipeline;
+
+    internal TrainStream(RemoteModule module, Loss loss, TrainStepOptions? options, int maxInFlight, bool stopOnError)
+    {
+        ArgumentNullException.ThrowIfNull(loss);
+        _module = module;
+        _loss = loss;
+        _options = options;
+        _stopOnError = stopOnError;
+        _pipeline = new(module.Rpc, nameof(TrainStream), module.Rpc.Training.TrainStream, response => (response.Id, response.Error), maxInFlight);
+    }
+
+    /// <summary>Takes a step after the steps before it. Does not wait for their answers, only for a place in the pipeline.</summary>
+    /// <param name="inputs">Inputs of the module; leave their memory alone until the answer is there.</param>
+    /// <param name="targets">What the loss takes after the module's outputs.</param>
+    /// <param name="cancellationToken">Stops waiting; a step not yet sent is then never sent, one already sent may still be taken.</param>
+    public async Task<TrainStepResult> StepAsync(Inputs inputs, Inputs targets, CancellationToken cancellationToken = default)
+    {
+        var step = _module.NewTrainStep(inputs, targets, _loss, _options);
+        var response = await _pipeline.SendAsync(id => new TrainStreamRequest { Id = id, Step = step, StopOnError = _stopOnError }, cancellationToken).ConfigureAwait(false);
+        return TrainStepResult.From(response.Step);
+    }
+
+    /// <summary>Takes no more steps and waits until those before are answered; throws what ended the stream early, if anything did.</summary>
+    public Task CompleteAsync() => _pipeline.CompleteAsync();
+
+    /// <summary>Ends the stream; steps without an answer are cancelled.</summary>
+    public ValueTask DisposeAsync() => _pipeline.DisposeAsync();
+}
