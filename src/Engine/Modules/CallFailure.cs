@@ -18,7 +18,7 @@ internal static class CallFailure
     /// <param name="context">The call.</param>
     public static EngineException Translate(Exception exception, string callee, IReadOnlyList<TensorTree> inputs, CallContext context)
     {
-        var cause = FirstLine(exception.Message);
+        var cause = Cause(exception);
         if (IsOutOfMemory(cause))
         {
             return new EngineException(EngineError.ResourceExhausted, "OUT_OF_MEMORY", $"{callee} ran out of memory: {cause}; send a smaller batch, or delete modules and tensors", exception);
@@ -65,9 +65,10 @@ internal static class CallFailure
     private static bool IsOutOfMemory(string message) =>
         message.Contains("can't allocate memory", StringComparison.Ordinal) || message.Contains("out of memory", StringComparison.Ordinal);
 
-    // libtorch's messages end with a native backtrace, which is noise to a caller.
-    private static string FirstLine(string message)
+    /// <summary>The message without the native backtrace that libtorch's end with, on one line.</summary>
+    public static string Cause(Exception exception)
     {
+        var message = exception.Message;
         var end = message.IndexOf("\nException raised from", StringComparison.Ordinal);
         var text = (end < 0 ? message : message[..end]).Trim();
         return text.ReplaceLineEndings(" ");

@@ -37,4 +37,27 @@ public sealed class TrainPolicyState
             node.SetRequiresGrad(false);
         }
     }
+
+    /// <summary>Takes what another tree's policy says of the part that was copied from it; the nodes already hold their flags.</summary>
+    internal void TakeFrom(TrainPolicyState other, string path)
+    {
+        NormEval = other.NormEval;
+        Frozen = [.. other.Frozen.Select(frozen => Relative(frozen, path)).OfType<string>().Distinct()];
+    }
+
+    // A frozen path at or above the copied part freezes all of it; one below it freezes that; one beside it says nothing of it.
+    private static string? Relative(string frozen, string path)
+    {
+        if (path.Length == 0)
+        {
+            return frozen;
+        }
+
+        if (frozen.Length == 0 || frozen == path || path.StartsWith(frozen + ".", StringComparison.Ordinal))
+        {
+            return "";
+        }
+
+        return frozen.StartsWith(path + ".", StringComparison.Ordinal) ? frozen[(path.Length + 1)..] : null;
+    }
 }

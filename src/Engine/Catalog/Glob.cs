@@ -1,0 +1,36 @@
+namespace Sconce.Engine.Catalog;
+
+/// <summary>Patterns over dotted names: <c>*</c> is any run of characters, <c>?</c> any one.</summary>
+internal static class Glob
+{
+    /// <summary>Whether the whole name matches, in time linear in its length for each star.</summary>
+    public static bool Matches(string pattern, string name)
+    {
+        int p = 0, n = 0, star = -1, resume = 0;
+        while (n < name.Length)
+        {
+            if (p < pattern.Length && pattern[p] == '*')
+            {
+                star = p++;
+                resume = n;
+            }
+            else if (p < pattern.Length && (pattern[p] == '?' || pattern[p] == name[n]))
+            {
+                p++;
+                n++;
+            }
+            else if (star >= 0)
+            {
+                // Let the last star take one character more.
+                p = star + 1;
+                n = ++resume;
+            }
+            else
+            {
+                return false;
+            }
+        }
+
+        return pattern.AsSpan(p).Trim('*').IsEmpty;
+    }
+}
