@@ -4,7 +4,7 @@ namespace Sconce.Engine.Execution;
 /// The compute threads. Grad mode, inference mode and dispose scopes of TorchSharp belong to the thread, so torch code runs here from
 /// beginning to end and never spans an await.
 /// </summary>
-internal sealed class LanePool : IDisposable
+internal sealed class LanePool
 {
     // Waking a sleeping thread costs more than a small forward; a lane that has just worked looks for more this long before it sleeps.
     private static readonly long SpinTicks = System.Diagnostics.Stopwatch.Frequency * 20 / 1_000_000;
@@ -40,8 +40,8 @@ internal sealed class LanePool : IDisposable
         }
     }
 
-    /// <summary>Ends the threads after the calls that are queued.</summary>
-    public void Dispose()
+    /// <summary>Ends the threads after the calls that are queued; false where one of them does not come back in time.</summary>
+    public bool Stop(TimeSpan limit)
     {
         lock (_lock)
         {
@@ -50,10 +50,8 @@ internal sealed class LanePool : IDisposable
         }
 
         // A native call that never returns must not keep the process: the threads are background ones.
-        foreach (var thread in _threads)
-        {
-            thread.Join(TimeSpan.FromSeconds(5));
-        }
+        var deadline = Environment.TickCount64 + (long)limit.TotalMilliseconds;
+        return _threads.All(thread => thread.Join((int)Math.Max(0, deadline - Environment.TickCount64)));
     }
 
     private void Work()

@@ -8,7 +8,7 @@ namespace Sconce.Engine.Execution;
 public readonly record struct ChangeTarget(string Path, ulong? IfGeneration)
 {
     /// <summary>The submodule; empty is the whole.</summary>
-    public string Path { get; init; } = Path ?? "";
+    public string Path { get => field ?? ""; init; } = Path;
 }
 
 /// <summary>The summary of a hosted module.</summary>

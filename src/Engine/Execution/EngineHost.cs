@@ -1,0 +1,302 @@
+using System.Collections.Concurrent;
+using Microsoft.Extensions.Logging;
+using Sconce.Engine.Catalog;
+using Sconce.Engine.Modules;
+using Sconce.Engine.Tensors;
+
+namespace Sconce.Engine.Execution;
+
+/// <summary>The process's engine: it owns the device, the lanes, the modules, and what callers keep here.</summary>
+public sealed class EngineHost : IAsyncDisposable
+{
+    private static readonly TimeSpan SweepEvery = TimeSpan.FromSeconds(1);
+
+    private readonly ConcurrentDictionary<string, HostedModule> _modules = new(StringComparer.Ordinal);
+    private readonly HashSet<string> _reserved = new(StringComparer.Ordinal);
+    private readonly Lock _naming = new();
+    private readonly HostServices _services;
+    private readonly Gate _gate;
+    private readonly ITimer _sweeper;
+    private readonly DateTimeOffset _started;
+    private readonly ILogger _log;
+    private int _disposed;
+
+    /// <summary>Loads libtorch and starts the lanes.</summary>
+    /// <param name="options">What the operator set.</param>
+    /// <param name="loggers">Makes the engine's logger; null logs nothing.</param>
+    /// <param name="time">The clock; null takes the system's.</param>
+    /// <exception cref="ArgumentException">An option is wrong.</exception>
+    /// <exception cref="TorchLoadException">libtorch cannot be loaded.</exception>
+    public EngineHost(EngineOptions options, ILoggerFactory? loggers = null, TimeProvider? time = null)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        if (options.Validate() is { Count: > 0 } errors)
+        {
+            throw new ArgumentException(string.Join("; ", errors), nameof(options));
+        }
+
+        TorchLibrary.Load(options.IntraOpThreads);
+        // Load sets it only where libtorch was not loaded before, as in tests.
+        TorchSharp.torch.set_num_threads(options.IntraOpThreads);
+        time ??= TimeProvider.System;
+        _log = (loggers ?? Microsoft.Extensions.Logging.Abstractions.NullLoggerFactory.Instance).CreateLogger<EngineHost>();
+        _started = time.GetUtcNow();
+        var ledger = new MemoryLedger(options);
+        var sessions = new SessionTable(options, time);
+        _services = new HostServices(
+            options, new LanePool(options.Lanes), new Admission(options), ledger, sessions, new KeptTensors(options, ledger, sessions, time), time);
+        _gate = new Gate(_services.Lanes, _services.Admission, "");
+        _sweeper = time.CreateTimer(static host => ((EngineHost)host!).Sweep(), this, SweepEvery, SweepEvery);
+    }
+
+    /// <summary>What the operator set.</summary>
+    public EngineOptions Options => _services.Options;
+
+    /// <summary>The memory that is charged.</summary>
+    public MemoryLedger Ledger => _services.Ledger;
+
+    /// <summary>The kept tensors.</summary>
+    public KeptTensors Tensors => _services.Tensors;
+
+    /// <summary>The open sessions.</summary>
+    public SessionTable Sessions => _services.Sessions;
+
+    /// <summary>Describes the process and its device.</summary>
+    public HostDescription Describe() => new(
+        Options.Device, Processor.Name, "", Ledger.Usage, TorchSharp.torch.__version__, Versions.TorchSharp, _started, Options.Describe(),
+        _modules.Count, _modules.Values.Sum(module => module.State.Graphs.Count), [Options.Device]);
+
+    /// <summary>Builds a module, in training mode, as PyTorch makes modules.</summary>
+    /// <param name="name">Its name.</param>
+    /// <param name="spec">What to build.</param>
+    /// <param name="seed">Seed of its random stream, from which the initial values come; null draws them from the process's generator.</param>
+    /// <param name="type">Floating dtype of its parameters and buffers; none means float32.</param>
+    /// <param name="cancellationToken">Takes the call back while it waits.</param>
+    public async Task<HostedModule> CreateModuleAsync(string name, ModuleSpec spec, long? seed, ElementType type, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(spec);
+        Ids.Check(name, "module");
+        var floatType = type == ElementType.None ? ElementType.Float32 : type;
+        var limits = new BuildLimits(Options.MaxSpecDepth, Options.MaxSubmodules);
+        Reserve(name);
+        try
+        {
+            return Publish(await Run(() =>
+            {
+                // What does not fit is refused while it is still a number.
+                var charge = new MemoryCharge(Ledger, MemoryUse.Modules, "the module", name, ModuleBuilder.EstimateBytes(spec, floatType, limits));
+                return Host(name, charge, () => ModuleBuilder.Build(spec, floatType, limits));
+            }, cancellationToken).ConfigureAwait(false));
+        }
+        catch
+        {
+            Unreserve(name);
+            throw;
+        }
+    }
+
+    /// <summary>The module of a name.</summary>
+    /// <param name="name">Its name.</param>
+    /// <exception cref="EngineException">There is none.</exception>
+    public HostedModule GetModule(string name)
+    {
+        ArgumentNullException.ThrowIfNull(name);
+        if (_modules.TryGetValue(name, out var module))
+        {
+            return module;
+        }
+
+        Ids.Check(name, "module");
+        throw ModuleNotFound(name);
+    }
+
+    /// <summary>The modules by name.</summary>
+    /// <param name="prefix">Only names that begin with this; empty lists all.</param>
+    public IReadOnlyList<HostedModule> ListModules(string prefix)
+    {
+        ArgumentNullException.ThrowIfNull(prefix);
+        return [.. _modules.Values.Where(module => module.Name.StartsWith(prefix, StringComparison.Ordinal)).OrderBy(module => module.Name, StringComparer.Ordinal)];
+    }
+
+    /// <summary>Deletes a module after the calls before this one; frees its memory, graphs and optimizers.</summary>
+    /// <param name="name">Its name.</param>
+    /// <param name="ifGeneration">The generation that it must be at; null takes any.</param>
+    /// <param name="cancellationToken">Takes the call back while it waits.</param>
+    public async Task DeleteModuleAsync(string name, ulong? ifGeneration, CancellationToken cancellationToken)
+    {
+        var module = GetModule(name);
+        await module.Change(ifGeneration, () =>
+        {
+            // The name first: whoever takes it anew must not find this one.
+            Forget(module);
+            module.State.Dispose();
+            return true;
+        }, cancellationToken).ConfigureAwait(false);
+    }
+
+    /// <summary>Copies a module or a submodule into a new, independent module (<c>copy.deepcopy</c>).</summary>
+    /// <param name="name">The module to copy from.</param>
+    /// <param name="path">The submodule to copy; empty copies the whole.</param>
+    /// <param name="copy">Name for the copy.</param>
+    /// <param name="ifGeneration">The generation that the module must be at; null takes any.</param>
+    /// <param name="cancellationToken">Takes the call back while it waits.</param>
+    public async Task<HostedModule> CopyModuleAsync(string name, string path, string copy, ulong? ifGeneration, CancellationToken cancellationToken)
+    {
+        Ids.Check(copy, "copy");
+        var module = GetModule(name);
+        Reserve(copy);
+        try
+        {
+            return Publish(await module.Read(() =>
+            {
+                module.State.Begin(ifGeneration);
+                var bytes = ModuleTree.BytesOf(module.State.Tree.Find(path));
+                var charge = new MemoryCharge(Ledger, MemoryUse.Modules, "the module", copy, bytes);
+                return Host(copy, charge, () => ModuleCopy.DeepCopy(module.State.Tree, path));
+            }, cancellationToken).ConfigureAwait(false));
+        }
+        catch
+        {
+            Unreserve(copy);
+            throw;
+        }
+    }
+
+    /// <summary>Reserves memory for a state dict that is to be received.</summary>
+    /// <param name="entries">What will come.</param>
+    /// <param name="field">Where the list stands in the request.</param>
+    /// <exception cref="EngineException">The list is malformed, or does not fit the memory budget.</exception>
+    public StateUpload ReserveState(IReadOnlyList<StateEntryInfo> entries, string field)
+    {
+        ArgumentNullException.ThrowIfNull(entries);
+        return new StateUpload(entries, field, Ledger);
+    }
+
+    /// <summary>Refuses new work, answers what waits with <see cref="EngineError.Unavailable"/>, and lets what runs finish.</summary>
+    /// <param name="limit">How long to wait for it.</param>
+    public async Task DrainAsync(TimeSpan limit)
+    {
+        _services.Admission.Drain();
+        _gate.WithdrawAll(Admission.Draining);
+        foreach (var module in _modules.Values)
+        {
+            module.Gate.WithdrawAll(Admission.Draining);
+        }
+
+        try
+        {
+            await _services.Admission.Idle.WaitAsync(limit, _services.Time).ConfigureAwait(false);
+        }
+        catch (TimeoutException)
+        {
+            Log.DrainTimedOut(_log, limit);
+        }
+    }
+
+    /// <summary>Drains, ends the lanes and frees everything.</summary>
+    public async ValueTask DisposeAsync()
+    {
+        if (Interlocked.Exchange(ref _disposed, 1) != 0)
+        {
+            return;
+        }
+
+        await DrainAsync(TimeSpan.FromSeconds(5)).ConfigureAwait(false);
+        await _sweeper.DisposeAsync().ConfigureAwait(false);
+        if (!_services.Lanes.Stop(TimeSpan.FromSeconds(5)))
+        {
+            // A native call never came back; to free what it uses would end the process the hard way.
+            return;
+        }
+
+        Sessions.EndAll();
+        Tensors.Clear();
+        foreach (var module in _modules.Values)
+        {
+            module.State.Dispose();
+        }
+
+        _modules.Clear();
+    }
+
+    internal static EngineException ModuleNotFound(string name) => EngineException.NotFound("module", name, "ListModules lists those that are held");
+
+    private HostedModule Host(string name, MemoryCharge charge, Func<ModuleTree> make)
+    {
+        ModuleTree? tree = null;
+        try
+        {
+            tree = make();
+            return new HostedModule(new ModuleState(name, tree, charge, _services), _services);
+        }
+        catch
+        {
+            tree?.Dispose();
+            charge.Dispose();
+            throw;
+        }
+    }
+
+    private Task<T> Run<T>(Func<T> work, CancellationToken cancellationToken)
+    {
+        var call = new LaneCall<T>(GateMode.Shared, work);
+        call.Enter(_gate, cancellationToken);
+        return call.Task;
+    }
+
+    private void Reserve(string name)
+    {
+        lock (_naming)
+        {
+            if (_modules.ContainsKey(name) || _reserved.Contains(name))
+            {
+                throw EngineException.AlreadyExists("module", name);
+            }
+
+            var count = _modules.Count + _reserved.Count;
+            if (count >= Options.MaxModules)
+            {
+                throw EngineException.Exhausted("another module", new QuotaRef("max_modules", 1, count, Options.MaxModules));
+            }
+
+            _reserved.Add(name);
+        }
+    }
+
+    private void Unreserve(string name)
+    {
+        lock (_naming)
+        {
+            _reserved.Remove(name);
+        }
+    }
+
+    private HostedModule Publish(HostedModule module)
+    {
+        lock (_naming)
+        {
+            _reserved.Remove(module.Name);
+            _modules[module.Name] = module;
+        }
+
+        return module;
+    }
+
+    private void Forget(HostedModule module)
+    {
+        lock (_naming)
+        {
+            _modules.TryRemove(module.Name, out _);
+        }
+    }
+
+    /// <summary>Frees what has expired.</summary>
+    internal void Sweep()
+    {
+        Tensors.Sweep();
+        foreach (var module in _modules.Values)
+        {
+            module.State.Graphs.Sweep();
+        }
+    }
+}

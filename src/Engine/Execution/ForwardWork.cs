@@ -1,0 +1,95 @@
+using Sconce.Engine.Modules;
+using Sconce.Engine.Tensors;
+using static TorchSharp.torch;
+
+namespace Sconce.Engine.Execution;
+
+/// <summary>One forward: the hot path, so a class of its own instead of closures.</summary>
+internal sealed class ForwardWork(ModuleState state, HostServices host, ForwardCall call, CallTensors tensors) : LaneWork<ForwardOutcome>
+{
+    // In eval mode nothing of the module changes, so others may run beside it. In training mode statistics and random streams move.
+    internal override GateMode Mode => call.RecordGraph || state.AnyTraining || state.Traits.AlwaysDraws ? GateMode.Exclusive : GateMode.Shared;
+
+    protected override ForwardOutcome Execute()
+    {
+        state.Begin(call.IfGeneration);
+        var node = state.Tree.Find(call.Path);
+        if (call.RejectNonFinite)
+        {
+            tensors.CheckFinite(call.Inputs);
+        }
+
+        if (call.RecordGraph)
+        {
+            return Record(node);
+        }
+
+        using (no_grad())
+        {
+            var output = node.Call(tensors.Arguments(call.Inputs), new CallContext(call.Path));
+            return new ForwardOutcome(OutputValue.Export(output), null, state.Generation);
+        }
+    }
+
+    protected override void Release() => tensors.Dispose();
+
+    private ForwardOutcome Record(ModuleNode node)
+    {
+        var ttl = TimeToLive.Check(call.GraphTtl, host.Options.GraphTtl, host.Options, call.Inputs.FieldPrefix + "graph_ttl");
+        var owner = host.Sessions.Find(call.Session);
+        state.Graphs.CheckRoom();
+        var context = new CallContext(call.Path) { CountBytes = true };
+        var output = node.Call(call.InputGrads ? RequireGrads() : tensors.Arguments(call.Inputs), context);
+        var exported = OutputValue.Export(output);
+        MemoryCharge? charge = null;
+        try
+        {
+            var bytes = context.LeafOutputBytes + tensors.Bytes;
+            charge = new MemoryCharge(host.Ledger, MemoryUse.Graphs, "a live graph of module", state.Name, bytes);
+            var info = new GraphInfo(Ids.New("g"), host.Time.GetUtcNow() + ttl, bytes);
+            var graph = new LiveGraph(state.Graphs, info, state.Generation,
+                [.. output.Flatten().Select(tensor => tensor.DetachFromDisposeScope())],
+                [.. tensors.Positional.Select(value => value.Tensor)],
+                [.. tensors.Named.Select(value => KeyValuePair.Create(value.Key, value.Value.Tensor))],
+                charge, owner);
+            state.Graphs.Add(graph);
+            tensors.Disown();
+            return new ForwardOutcome(exported, info, state.Generation);
+        }
+        catch
+        {
+            // The dispose scope no longer has them.
+            foreach (var tensor in output.Flatten())
+            {
+                tensor.Dispose();
+            }
+
+            exported.Dispose();
+            charge?.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Makes the inputs leaves of the graph that get gradients.</summary>
+    private CallArguments RequireGrads()
+    {
+        foreach (var value in tensors.Positional.Concat(tensors.Named.Values))
+        {
+            if (value.Tensor is { } tensor && (tensor.is_floating_point() || tensor.is_complex()))
+            {
+                tensor.requires_grad_(true);
+            }
+        }
+
+        var arguments = tensors.Arguments(call.Inputs);
+        if (!state.Traits.WritesInputs)
+        {
+            return arguments;
+        }
+
+        // Autograd refuses to write into a leaf; what is written into is a copy that leads back to it.
+        static TensorTree Copy(TensorTree value) => value.Map(tensor => tensor.requires_grad ? tensor.clone() : tensor);
+        return new CallArguments(
+            [.. arguments.Positional.Select(Copy)], arguments.Named.ToDictionary(value => value.Key, value => Copy(value.Value)), arguments.FieldPrefix);
+    }
+}

@@ -1,0 +1,5 @@
+namespace Sconce.Engine.Execution;
+
+/// <summary>What every hosted module shares with its host.</summary>
+internal sealed record HostServices(
+    EngineOptions Options, LanePool Lanes, Admission Admission, MemoryLedger Ledger, SessionTable Sessions, KeptTensors Tensors, TimeProvider Time);

@@ -1,0 +1,189 @@
+using Sconce.Engine.Catalog;
+using Sconce.Engine.Modules;
+using Sconce.Engine.Tensors;
+
+namespace Sconce.Engine.Execution;
+
+/// <summary>
+/// A module that the host holds. Every call waits for its turn at the module's gate and runs on a lane; a call whose token fires while it waits is
+/// never run, and one that runs is not interrupted. Calls fail with <see cref="EngineException"/>.
+/// </summary>
+public sealed partial class HostedModule
+{
+    private readonly HostServices _host;
+    private readonly ModuleState _state;
+    private readonly Gate _gate;
+
+    internal HostedModule(ModuleState state, HostServices host)
+    {
+        (_state, _host) = (state, host);
+        _gate = new Gate(host.Lanes, host.Admission, state.Name);
+    }
+
+    /// <summary>Its name.</summary>
+    public string Name => _state.Name;
+
+    /// <summary>Its summary, as of the last change.</summary>
+    public ModuleSummary Summary => _state.Summary;
+
+    internal ModuleState State => _state;
+
+    internal Gate Gate => _gate;
+
+    /// <summary>Calls the module. In eval mode nothing is recorded unless the call asks for it.</summary>
+    /// <param name="call">The call.</param>
+    /// <param name="cancellationToken">Takes the call back while it waits.</param>
+    public Task<ForwardOutcome> ForwardAsync(ForwardCall call, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(call);
+        try
+        {
+            // A graph outlives the request, and what may be written into must not be the request's own memory.
+            var mayShare = !call.RecordGraph && !_state.Traits.WritesInputs;
+            var tensors = CallTensors.Import(_host, Name, call.Inputs, [], "", "", mayShare);
+            var work = new ForwardWork(_state, _host, call, tensors);
+            work.Enter(_gate, cancellationToken);
+            return work.Task;
+        }
+        catch (EngineException exception)
+        {
+            return Task.FromException<ForwardOutcome>(exception);
+        }
+    }
+
+    /// <summary>Calls a method of the module by name.</summary>
+    /// <param name="method"><c>forward</c>, or empty for the same.</param>
+    /// <param name="call">The call.</param>
+    /// <param name="cancellationToken">Takes the call back while it waits.</param>
+    public Task<ForwardOutcome> CallAsync(string method, ForwardCall call, CancellationToken cancellationToken) =>
+        method is "" or "forward"
+            ? ForwardAsync(call, cancellationToken)
+            : Task.FromException<ForwardOutcome>(EngineException.Invalid("method",
+                $"is {EngineException.Quote(method)}; module {EngineException.Quote(Name)} ({_state.Tree.Root.TypeName}) has the method \"forward\"", "METHOD_UNKNOWN"));
+
+    /// <summary>Runs autograd backward through a live graph: adds to the gradients of the parameters and returns those of the inputs.</summary>
+    /// <param name="call">The call.</param>
+    /// <param name="cancellationToken">Takes the call back while it waits.</param>
+    public Task<BackwardOutcome> BackwardAsync(BackwardCall call, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(call);
+        return WithTensors(null, call.OutputGrads, call.FieldPrefix, "output_grads", tensors => BackwardRun.Run(_state, call, tensors), cancellationToken);
+    }
+
+    /// <summary>Frees a live graph, at once.</summary>
+    /// <param name="id">Its id.</param>
+    public void ReleaseGraph(string id)
+    {
+        ArgumentNullException.ThrowIfNull(id);
+        _state.Graphs.Release(id);
+    }
+
+    /// <summary>Describes the tree.</summary>
+    /// <param name="path">The submodule to begin at; empty is the whole.</param>
+    /// <param name="cancellationToken">Takes the call back while it waits.</param>
+    public Task<ModuleDescription> DescribeAsync(string path, CancellationToken cancellationToken) => Read(() =>
+    {
+        var node = _state.Tree.Find(path);
+        var policy = new TrainPolicy(_state.Tree.Policy.NormEval, _state.Tree.Policy.Frozen);
+        return new ModuleDescription(Summary, NodeDescriber.Describe("", path, node), ModuleTree.Repr(node), policy);
+    }, cancellationToken);
+
+    /// <summary><c>nn.Module.train</c>; what the train policy holds stays in eval mode.</summary>
+    /// <param name="target">The submodule.</param>
+    /// <param name="mode">True is training, false is eval.</param>
+    /// <param name="cancellationToken">Takes the call back while it waits.</param>
+    public Task<ModuleSummary> TrainAsync(ChangeTarget target, bool mode, CancellationToken cancellationToken) => Change(target.IfGeneration, () =>
+    {
+        _state.Tree.Find(target.Path).Train(mode);
+        return Refreshed();
+    }, cancellationToken);
+
+    /// <summary>Replaces what <c>train(True)</c> must leave alone, and applies it at once.</summary>
+    /// <param name="policy">The new policy.</param>
+    /// <param name="ifGeneration">The generation that the module must be at; null takes any.</param>
+    /// <param name="cancellationToken">Takes the call back while it waits.</param>
+    public Task<ModuleSummary> SetTrainPolicyAsync(TrainPolicy policy, ulong? ifGeneration, CancellationToken cancellationToken) => Change(ifGeneration, () =>
+    {
+        _state.Tree.Policy.Set(policy.NormEval, policy.Frozen);
+        return Refreshed();
+    }, cancellationToken);
+
+    /// <summary><c>nn.Module.requires_grad_</c>.</summary>
+    /// <param name="target">The submodule.</param>
+    /// <param name="requiresGrad">Whether autograd is to follow the parameters.</param>
+    /// <param name="parameters">Only those that match one of these patterns; empty is all.</param>
+    /// <param name="cancellationToken">Takes the call back while it waits.</param>
+    public Task<ModuleSummary> RequiresGradAsync(
+        ChangeTarget target, bool requiresGrad, IReadOnlyList<string> parameters, CancellationToken cancellationToken) => Change(target.IfGeneration, () =>
+    {
+        ParameterSelection.RequiresGrad(_state.Tree.Find(target.Path), requiresGrad, parameters);
+        return Refreshed();
+    }, cancellationToken);
+
+    /// <summary>Converts parameters, gradients, buffers and the state of optimizers; live graphs are invalidated.</summary>
+    /// <param name="target">The submodule.</param>
+    /// <param name="plan">Which of the eight conversions.</param>
+    /// <param name="cancellationToken">Takes the call back while it waits.</param>
+    public Task<ModuleSummary> ConvertAsync(ChangeTarget target, ConversionPlan plan, CancellationToken cancellationToken) => Change(target.IfGeneration, () =>
+    {
+        plan.Check(_host.Options.Device);
+        _state.Convert(_state.Tree.Find(target.Path), plan);
+        return Summary;
+    }, cancellationToken);
+
+    /// <summary>Copies the state dict.</summary>
+    /// <param name="path">The submodule; keys are relative to it.</param>
+    /// <param name="keys">Only keys that match one of these patterns; empty is all.</param>
+    /// <param name="cancellationToken">Takes the call back while it waits.</param>
+    public Task<StateSnapshot> GetStateAsync(string path, IReadOnlyList<string> keys, CancellationToken cancellationToken) => Read(() =>
+    {
+        var entries = ModuleTree.State(_state.Tree.Find(path)).Where(entry => keys.Count == 0 || keys.Any(key => Glob.Matches(key, entry.Key)));
+        return StateSnapshot.Copy([.. entries.Select(entry => (entry.Key, entry.Tensor))], _host.Ledger, "a copy of the state of module", Name, _state.Generation);
+    }, cancellationToken);
+
+    /// <summary>Runs something that only reads the module, beside others that do.</summary>
+    internal Task<T> Read<T>(Func<T> work, CancellationToken cancellationToken) => Run(GateMode.Shared, null, work, null, cancellationToken);
+
+    /// <summary>Runs something that changes the module, alone.</summary>
+    internal Task<T> Change<T>(ulong? ifGeneration, Func<T> work, CancellationToken cancellationToken) =>
+        Run(GateMode.Exclusive, ifGeneration, work, null, cancellationToken);
+
+    private Task<T> WithTensors<T>(
+        CallInputs? inputs, IReadOnlyList<TensorInput> others, string othersPrefix, string othersField, Func<CallTensors, T> work, CancellationToken cancellationToken)
+    {
+        try
+        {
+            var tensors = CallTensors.Import(_host, Name, inputs, others, othersPrefix, othersField, mayShare: !_state.Traits.WritesInputs);
+            return Run(GateMode.Exclusive, null, () => work(tensors), tensors.Dispose, cancellationToken);
+        }
+        catch (EngineException exception)
+        {
+            return Task.FromException<T>(exception);
+        }
+    }
+
+    private Task<T> Run<T>(GateMode mode, ulong? ifGeneration, Func<T> work, Action? release, CancellationToken cancellationToken)
+    {
+        var call = new LaneCall<T>(mode, () =>
+        {
+            _state.Begin(ifGeneration);
+            return work();
+        }, release);
+        try
+        {
+            call.Enter(_gate, cancellationToken);
+        }
+        catch (EngineException exception)
+        {
+            return Task.FromException<T>(exception);
+        }
+
+        return call.Task;
+    }
+
+    private ModuleSummary Refreshed()
+    {
+        _state.Refresh();
+        return Summary;
+    }
+}

@@ -1,0 +1,10 @@
+using Microsoft.Extensions.Logging;
+
+namespace Sconce.Engine.Execution;
+
+/// <summary>What the execution layer logs.</summary>
+internal static partial class Log
+{
+    [LoggerMessage(1001, LogLevel.Warning, "Calls were still running {Limit} after the drain began; they are left behind")]
+    public static partial void DrainTimedOut(ILogger logger, TimeSpan limit);
+}

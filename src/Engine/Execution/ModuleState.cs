@@ -1,0 +1,157 @@
+using Sconce.Engine.Modules;
+using Sconce.Engine.Tensors;
+using static TorchSharp.torch;
+
+namespace Sconce.Engine.Execution;
+
+/// <summary>
+/// A module's tree and all that belongs to it. Only lanes touch it, under the module's gate; what other threads may read is said where it stands.
+/// </summary>
+internal sealed class ModuleState : IDisposable
+{
+    private readonly HostServices _host;
+    private readonly DateTimeOffset _created;
+    private readonly MemoryCharge _weights;
+    private readonly MemoryCharge _gradients;
+    private ModuleSummary _summary = null!;
+    private long _trainableBytes;
+    private bool _deleted;
+
+    /// <summary>Takes over a tree and the charge for it.</summary>
+    public ModuleState(string name, ModuleTree tree, MemoryCharge weights, HostServices host)
+    {
+        (Name, Tree, _weights, _host) = (name, tree, weights, host);
+        _created = host.Time.GetUtcNow();
+        _gradients = new MemoryCharge(host.Ledger, MemoryUse.Gradients, "the gradients of module", name);
+        Graphs = new GraphTable(name, host.Options, host.Time);
+        Traits = ModuleTraits.Of(tree.Spec);
+        Refresh();
+    }
+
+    public string Name { get; }
+
+    public ModuleTree Tree { get; }
+
+    /// <summary>The live graphs; safe to use from any thread.</summary>
+    public GraphTable Graphs { get; }
+
+    public ModuleTraits Traits { get; }
+
+    public ulong Generation { get; private set; } = 1;
+
+    /// <summary>Whether any submodule is in training mode. The gate reads it, when nothing that could change it runs.</summary>
+    public bool AnyTraining { get; private set; }
+
+    /// <summary>The summary as of the last change. May be read from any thread.</summary>
+    public ModuleSummary Summary => Volatile.Read(ref _summary) with { LiveGraphs = Graphs.Count };
+
+    /// <summary>Begins a call's turn: the module must still be there, at the generation that the caller expects.</summary>
+    public void Begin(ulong? ifGeneration)
+    {
+        if (_deleted)
+        {
+            throw EngineHost.ModuleNotFound(Name);
+        }
+
+        if (ifGeneration is { } expected && expected != Generation)
+        {
+            throw new EngineException(EngineError.Aborted, "STALE_GENERATION",
+                $"if_generation is {expected}, but module {EngineException.Quote(Name)} is at generation {Generation}; read it again and decide anew")
+            {
+                Resource = new ResourceRef("module", Name),
+            };
+        }
+    }
+
+    /// <summary>Parameters, buffers or structure have changed: graphs recorded before are of a module that is no more.</summary>
+    public void Changed()
+    {
+        Generation++;
+        Graphs.Invalidate();
+        Refresh();
+    }
+
+    /// <summary>Takes stock after a call that changed modes, requires_grad, optimizers or values.</summary>
+    public void Refresh()
+    {
+        long elements = 0, bytes = 0, trainable = 0;
+        var training = false;
+        foreach (var (_, node) in ModuleTree.Walk(Tree.Root))
+        {
+            training |= node.Training;
+            foreach (var (_, parameter) in node.Parameters)
+            {
+                var size = parameter.numel() * parameter.ElementSize;
+                elements += parameter.numel();
+                bytes += size;
+                trainable += parameter.requires_grad ? size : 0;
+            }
+
+            foreach (var buffer in node.Buffers)
+            {
+                bytes += buffer.Tensor.numel() * buffer.Tensor.ElementSize;
+            }
+        }
+
+        AnyTraining = training;
+        _trainableBytes = trainable;
+        _weights.Settle(bytes);
+        Volatile.Write(ref _summary, new ModuleSummary(
+            Name, Tree.Root.TypeName, Generation, Tree.Root.Training, elements, bytes, _host.Options.Device, [], _created, 0));
+    }
+
+    /// <summary>Converts a subtree, all of it or nothing.</summary>
+    public void Convert(ModuleNode subtree, ConversionPlan plan)
+    {
+        // Old and new tensors exist side by side until the swap.
+        var bytes = 0L;
+        foreach (var (_, node) in ModuleTree.Walk(subtree))
+        {
+            bytes += node.Parameters.Sum(parameter => Converted(parameter.Parameter)) + node.Buffers.Sum(buffer => Converted(buffer.Tensor));
+        }
+
+        using var transient = new MemoryCharge(_host.Ledger, MemoryUse.Modules, "a conversion of module", Name, bytes);
+        Conversions.Convert(subtree, plan);
+        SettleGradients();
+        Changed();
+
+        long Converted(Tensor tensor)
+        {
+            var from = tensor.dtype.ToElementType();
+            var to = plan.TargetOf(from);
+            return to == from ? 0 : tensor.numel() * to.Size();
+        }
+    }
+
+    /// <summary>Charges, before a backward, the gradients that it may make.</summary>
+    public void ChargeGradients()
+    {
+        if (_gradients.Bytes < _trainableBytes)
+        {
+            _gradients.Resize(_trainableBytes);
+        }
+    }
+
+    /// <summary>Corrects the charge for gradients to those that there are.</summary>
+    public void SettleGradients()
+    {
+        var bytes = 0L;
+        foreach (var (_, parameter) in ModuleTree.NamedParameters(Tree.Root))
+        {
+            using var gradient = parameter.grad;
+            bytes += gradient is null ? 0 : gradient.numel() * gradient.ElementSize;
+        }
+
+        _gradients.Settle(bytes);
+    }
+
+    /// <summary>Frees everything; calls that come after are told that the module is gone.</summary>
+    public void Dispose()
+    {
+        _deleted = true;
+        Graphs.Clear();
+        Tree.Dispose();
+        _gradients.Dispose();
+        _weights.Dispose();
+    }
+}
