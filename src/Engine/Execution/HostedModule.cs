@@ -131,6 +131,17 @@ public sealed partial class HostedModule
         return Summary;
     }, cancellationToken);
 
+    /// <summary>Applies an initialiser, or <c>reset_parameters</c>, to the submodules that a filter selects, children first.</summary>
+    /// <param name="target">The submodule to walk.</param>
+    /// <param name="plan">The filter and the initialiser.</param>
+    /// <param name="cancellationToken">Takes the call back while it waits.</param>
+    public Task<ApplyOutcome> ApplyAsync(ChangeTarget target, ApplyPlan plan, CancellationToken cancellationToken) => Change(target.IfGeneration, () =>
+    {
+        var applied = Initializers.Apply(_state.Tree.Find(target.Path), plan);
+        _state.Changed();
+        return new ApplyOutcome(Summary, applied);
+    }, cancellationToken);
+
     /// <summary>Copies the state dict.</summary>
     /// <param name="path">The submodule; keys are relative to it.</param>
     /// <param name="keys">Only keys that match one of these patterns; empty is all.</param>

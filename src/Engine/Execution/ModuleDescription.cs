@@ -57,3 +57,8 @@ public sealed record NodeDescription(
 /// <param name="Persistent">Whether state_dict holds it.</param>
 /// <param name="HasGrad">Whether it has a gradient now.</param>
 public sealed record TensorDescription(string Name, ElementType Type, IReadOnlyList<long> Shape, bool RequiresGrad, bool Persistent, bool HasGrad);
+
+/// <summary>What an initialiser was applied to.</summary>
+/// <param name="Module">Summary of the module.</param>
+/// <param name="Applied">Paths of the submodules, in the order of the visits.</param>
+public sealed record ApplyOutcome(ModuleSummary Module, IReadOnlyList<string> Applied);
