@@ -1,0 +1,256 @@
+using System.Globalization;
+using Sconce.Engine.Modules;
+using Sconce.Engine.Training.Optimizers;
+using static TorchSharp.torch;
+
+namespace Sconce.Engine.Training;
+
+/// <summary>
+/// An optimizer over parameters of one module tree. It holds the parameters themselves, which keep their identity through conversions; what
+/// it keeps for them lives until it is disposed, whatever dispose scope is open. Not thread-safe: it belongs to its module's turn.
+/// </summary>
+public sealed class HostedOptimizer : IDisposable
+{
+    private readonly OptimizerRule _rule;
+    private readonly IReadOnlyDictionary<string, object?> _args;
+    private readonly ModuleTree _tree;
+    private readonly List<OptimizerGroup> _groups = [];
+
+    // The groups' options once more: schedulers hold on to this list and see groups that are added later.
+    private readonly List<OptionSet> _options = [];
+    private Lbfgs? _lbfgs;
+
+    private HostedOptimizer(string name, OptimizerRule rule, IReadOnlyDictionary<string, object?> args, ModuleTree tree)
+    {
+        Name = name;
+        _rule = rule;
+        _args = args;
+        _tree = tree;
+    }
+
+    /// <summary>Its name.</summary>
+    public string Name { get; }
+
+    /// <summary>PyTorch's type name, e.g. <c>AdamW</c>.</summary>
+    public string Type => _rule.Type;
+
+    /// <summary>Steps taken since it was made.</summary>
+    public long Steps { get; private set; }
+
+    /// <summary>Its parameter groups.</summary>
+    public IReadOnlyList<GroupDescription> Groups =>
+        [.. _groups.Select(group => new GroupDescription([.. group.Parameters.Select(parameter => parameter.Name)], group.Options.Copy()))];
+
+    /// <summary>Its scheduler, where it has one.</summary>
+    public HostedScheduler? Scheduler { get; private set; }
+
+    /// <summary>Whether a step computes the loss again and so needs a closure (LBFGS).</summary>
+    public bool NeedsClosure => _rule is LbfgsRule;
+
+    /// <summary>Bytes that its state comes to once it has stepped; of LBFGS with a full history.</summary>
+    public long StateBytes => (long)_groups.Sum(group =>
+        _rule.StateCopies(group.Options) * group.Parameters.Sum(p => (double)p.Parameter.numel() * p.Parameter.element_size()));
+
+    /// <summary>Makes an optimizer.</summary>
+    /// <param name="name">Its name.</param>
+    /// <param name="type">PyTorch's type name.</param>
+    /// <param name="args">Constructor arguments by PyTorch's names.</param>
+    /// <param name="groups">Parameter groups; none means one group of all parameters.</param>
+    /// <param name="tree">The module.</param>
+    /// <param name="field">Path of the message that holds <c>type</c>, <c>args</c> and <c>groups</c>; empty where it is the request.</param>
+    /// <exception cref="EngineException">The type, an argument or a group is wrong.</exception>
+    public static HostedOptimizer Create(
+        string name, string type, IReadOnlyDictionary<string, object?> args, IReadOnlyList<ParamGroupSpec> groups, ModuleTree tree, string field = "")
+    {
+        ArgumentNullException.ThrowIfNull(groups);
+        ArgumentNullException.ThrowIfNull(tree);
+        var rule = OptimizerTypes.Find(type, RequestPath.Join(field, "type"));
+        var argsField = RequestPath.Join(field, "args");
+        _ = Bind(rule, args, argsField);
+        var specs = groups.Count > 0 ? groups : [new ParamGroupSpec([], new Dictionary<string, object?>())];
+        var optimizer = new HostedOptimizer(name, rule, args, tree);
+        optimizer.Add(specs, g => RequestPath.Join(field, string.Create(CultureInfo.InvariantCulture, $"groups[{g}]")));
+        return optimizer;
+    }
+
+    /// <summary>Adds a group (<c>add_param_group</c>).</summary>
+    /// <param name="group">The group; its patterns match parameters that are in no group yet.</param>
+    /// <param name="field">Its path in the request.</param>
+    public void AddParamGroup(ParamGroupSpec group, string field = "group")
+    {
+        ArgumentNullException.ThrowIfNull(group);
+        Add([group], _ => field);
+    }
+
+    /// <summary>Steps with the gradients there are; parameters without one stay.</summary>
+    /// <exception cref="EngineException">It needs a closure, or a gradient is sparse and the type cannot take that.</exception>
+    public void Step()
+    {
+        if (_rule is not PerParameterRule rule)
+        {
+            throw EngineException.Precondition("CLOSURE_REQUIRED", $"{Type} computes the loss several times in a step; use TrainStep", Resource);
+        }
+
+        using var noGrad = no_grad();
+        using var scope = NewDisposeScope();
+        var gradients = _groups.Select(group => group.Parameters.Select(Gradient).ToArray()).ToArray();
+        for (var g = 0; g < _groups.Count; g++)
+        {
+            var group = _groups[g];
+            for (var i = 0; i < group.Parameters.Count; i++)
+            {
+                if (gradients[g][i] is { } gradient)
+                {
+                    using var temporaries = NewDisposeScope();
+                    var parameter = group.Parameters[i].Parameter;
+                    var complex = parameter.is_complex();
+                    rule.Update(complex ? parameter.view_as_real() : parameter, complex ? gradient.view_as_real() : gradient, group.States[i], group.Options);
+                }
+            }
+        }
+
+        Steps++;
+    }
+
+    /// <summary>Steps LBFGS.</summary>
+    /// <param name="closure">Computes the loss and the gradients anew, and frees what it makes. If it throws, the parameters are as before.</param>
+    /// <returns>The loss before the step.</returns>
+    public double StepWithClosure(Func<double> closure)
+    {
+        _lbfgs ??= NeedsClosure
+            ? new Lbfgs(_groups[0].Parameters)
+            : throw EngineException.Precondition("NO_CLOSURE", $"{Type} takes no closure; call Step", Resource);
+        var loss = _lbfgs.Step(_groups[0].Options, closure);
+        Steps++;
+        return loss;
+    }
+
+    /// <summary>Sets the learning rate.</summary>
+    /// <param name="lr">The rate, at least 0 and finite.</param>
+    /// <param name="group">Index of one group; null sets all.</param>
+    public void SetLearningRate(double lr, int? group = null)
+    {
+        if (!(lr >= 0 && double.IsFinite(lr)))
+        {
+            throw EngineException.Invalid("lr", string.Create(CultureInfo.InvariantCulture, $"is {lr}; a learning rate is at least 0 and finite"));
+        }
+
+        if (group is { } index && (index < 0 || index >= _groups.Count))
+        {
+            throw EngineException.NotFound("group", string.Create(CultureInfo.InvariantCulture, $"{Name}[{index}]"),
+                string.Create(CultureInfo.InvariantCulture, $"the optimizer has {_groups.Count} groups, counted from 0"));
+        }
+
+        foreach (var options in group is { } one ? [_options[one]] : _options)
+        {
+            options.LearningRate = lr;
+        }
+    }
+
+    /// <summary>Makes its scheduler, in place of the one before.</summary>
+    /// <param name="type">PyTorch's type name.</param>
+    /// <param name="args">Arguments by PyTorch's names.</param>
+    /// <param name="field">Path of the message that holds <c>type</c> and <c>args</c>; empty where it is the request.</param>
+    public void CreateScheduler(string type, IReadOnlyDictionary<string, object?> args, string field = "") =>
+        Scheduler = new HostedScheduler(type, args, _options, field);
+
+    /// <summary>Steps its scheduler.</summary>
+    /// <param name="metric">What ReduceLROnPlateau watches; null for the others.</param>
+    public void SchedulerStep(double? metric = null) => RequireScheduler().Step(metric);
+
+    /// <summary>Throws where <see cref="SchedulerStep"/> would, and changes nothing.</summary>
+    /// <param name="metric">The metric.</param>
+    public void CheckSchedulerStep(double? metric = null) => RequireScheduler().CheckCanStep(metric);
+
+    /// <summary>Its state in PyTorch's layout. Tensors are references: copy them before the next step.</summary>
+    /// <exception cref="EngineException">LBFGS has no state to read.</exception>
+    public OptimizerStateDict GetState() => OptimizerStates.Read(RuleWithState(), _groups);
+
+    /// <summary>Loads state in PyTorch's layout, converted to the parameters' dtypes. All is checked before anything changes.</summary>
+    /// <param name="state">The state; its tensors are copied.</param>
+    /// <param name="field">Path of the state in the request.</param>
+    public void LoadState(OptimizerStateDict state, string field = "state")
+    {
+        ArgumentNullException.ThrowIfNull(state);
+        OptimizerStates.Load(RuleWithState(), _groups, state, field);
+    }
+
+    /// <summary>After a conversion of the module: state tensors take the dtype and device that their parameter has now.</summary>
+    public void ConvertState()
+    {
+        using var noGrad = no_grad();
+        _lbfgs?.FollowParameters();
+        foreach (var state in _groups.SelectMany(group => group.States))
+        {
+            state.FollowParameter();
+        }
+    }
+
+    /// <summary>Frees its state.</summary>
+    public void Dispose()
+    {
+        _lbfgs?.Dispose();
+        foreach (var group in _groups)
+        {
+            group.Dispose();
+        }
+    }
+
+    private ResourceRef Resource => new("optimizer", Name);
+
+    private static OptionSet Bind(OptimizerRule rule, IReadOnlyDictionary<string, object?> args, string field)
+    {
+        var options = OptionSet.Bind(rule.Arguments, args, rule.Type, field);
+        var errors = new OptionErrors(field);
+        rule.Check(options, errors);
+        errors.ThrowIfAny();
+        return options;
+    }
+
+    private void Add(IReadOnlyList<ParamGroupSpec> specs, Func<int, string> field)
+    {
+        if (NeedsClosure && specs.Count + _groups.Count > 1)
+        {
+            throw EngineException.Invalid(field(specs.Count - 1), $"{Type} takes one parameter group only");
+        }
+
+        var members = OptimizerGroup.Choose(specs, ModuleTree.NamedParameters(_tree.Root), _groups, field);
+        if (members.All(group => group.Count == 0))
+        {
+            throw EngineException.Invalid($"{field(0)}.parameters", "the module has no parameters, so there is nothing to optimize");
+        }
+
+        var options = specs.Select((spec, g) => Bind(_rule, Merge(_args, spec.Args), $"{field(g)}.args")).ToList();
+        foreach (var (parameters, own) in members.Zip(options))
+        {
+            var group = new OptimizerGroup(parameters, own);
+            _groups.Add(group);
+            _options.Add(own);
+            OptimizerStates.Initialize(_rule, group);
+            if (Scheduler is not null)
+            {
+                own.InitialLearningRate = own.LearningRate;
+            }
+        }
+    }
+
+    private static Dictionary<string, object?> Merge(IReadOnlyDictionary<string, object?> common, IReadOnlyDictionary<string, object?> own)
+    {
+        var merged = new Dictionary<string, object?>(common, StringComparer.Ordinal);
+        foreach (var (name, value) in own)
+        {
+            merged[name] = value;
+        }
+
+        return merged;
+    }
+
+    private static Tensor? Gradient(NamedParameter parameter) =>
+        parameter.Parameter.grad is { } gradient ? Gradients.Dense(parameter.Name, gradient) : null;
+
+    private PerParameterRule RuleWithState() => _rule as PerParameterRule
+        ?? throw EngineException.Precondition("NO_STATE", $"{Type} has no state to read or load", Resource);
+
+    private HostedScheduler RequireScheduler() => Scheduler
+        ?? throw EngineException.Precondition("NO_SCHEDULER", $"the optimizer {EngineException.Quote(Name)} has no scheduler; make one with CreateScheduler", Resource);
+}

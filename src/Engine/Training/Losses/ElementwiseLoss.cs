@@ -1,0 +1,62 @@
+using Sconce.Engine.Catalog;
+using static TorchSharp.torch;
+
+namespace Sconce.Engine.Training.Losses;
+
+/// <summary>A loss of numbers against numbers, element by element.</summary>
+internal sealed class ElementwiseLoss(string type, string functional, Func<LossCall, nn.Reduction, Tensor> compute, params Argument[] arguments)
+    : LossRule(type, functional, InputAndTarget, arguments)
+{
+    public static readonly string[] InputAndTarget = ["input", "target"];
+
+    /// <summary>Whether PyTorch refuses to broadcast.</summary>
+    public bool Strict { get; init; }
+
+    /// <summary>Whether the target may be of another dtype.</summary>
+    public bool AnyTarget { get; init; }
+
+    public override void Check(LossCall call)
+    {
+        call.Floating(0);
+        if (!AnyTarget)
+        {
+            call.SameType(1);
+        }
+        else if (call[1].is_complex())
+        {
+            throw call.Refuse(1, $"needs real numbers; {call.Show(1)}");
+        }
+
+        if (Strict)
+        {
+            call.SameShape(1);
+        }
+        else
+        {
+            call.Broadcasts(1);
+        }
+    }
+
+    public override Tensor Compute(LossCall call) => compute(call, ReductionOf(call));
+
+    public static IEnumerable<LossRule> All { get; } =
+    [
+        new ElementwiseLoss("L1Loss", "l1_loss", (call, by) => nn.functional.l1_loss(call[0], call[1], by)),
+        new ElementwiseLoss("MSELoss", "mse_loss", (call, by) => nn.functional.mse_loss(call[0], call[1], by)),
+        new ElementwiseLoss("SmoothL1Loss", "smooth_l1_loss",
+            (call, by) => nn.functional.smooth_l1_loss(call[0], call[1], by, call.Args.Float("beta")), Argument.Float("beta").Or(1.0).AtLeast(0)),
+        new ElementwiseLoss("HuberLoss", "huber_loss",
+            (call, by) => nn.functional.huber_loss(call[0], call[1], call.Args.Float("delta"), by), Argument.Float("delta").Or(1.0).MoreThan(0)),
+        new ElementwiseLoss("SoftMarginLoss", "soft_margin_loss", (call, by) => nn.functional.soft_margin_loss(call[0], call[1], by)),
+        new ElementwiseLoss("HingeEmbeddingLoss", "hinge_embedding_loss",
+            (call, by) => nn.functional.hinge_embedding_loss(call[0], call[1], call.Args.Float("margin"), by), Argument.Float("margin").Or(1.0)) { AnyTarget = true },
+        new ElementwiseLoss("BCELoss", "binary_cross_entropy",
+            (call, by) => nn.functional.binary_cross_entropy(call[0], call[1], call.Vector("weight"), by), Weight()) { Strict = true },
+        new ElementwiseLoss("BCEWithLogitsLoss", "binary_cross_entropy_with_logits",
+            (call, by) => nn.functional.binary_cross_entropy_with_logits(call[0], call[1], call.Vector("weight"), by, call.Vector("pos_weight")),
+            Weight(), Weight("pos_weight")) { Strict = true },
+        new ElementwiseLoss("PoissonNLLLoss", "poisson_nll_loss",
+            (call, by) => nn.functional.poisson_nll_loss(call[0], call[1], call.Args.Bool("log_input"), call.Args.Bool("full"), (float)call.Args.Float("eps"), by),
+            Argument.Bool("log_input", true), Argument.Bool("full", false), Argument.Float("eps").Or(1e-8)),
+    ];
+}

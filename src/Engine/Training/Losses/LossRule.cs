@@ -1,0 +1,44 @@
+using Sconce.Engine.Catalog;
+using static TorchSharp.torch;
+
+namespace Sconce.Engine.Training.Losses;
+
+/// <summary>One type of loss: its arguments by PyTorch's names with PyTorch's defaults, what it takes, and how it is computed.</summary>
+internal abstract class LossRule(string type, string functional, string[] inputs, Argument[] arguments, bool batchMean = false)
+{
+    public string Type => type;
+
+    /// <summary>Names of what it takes, in order.</summary>
+    public IReadOnlyList<string> Inputs => inputs;
+
+    public IReadOnlyList<Argument> Arguments { get; } = 
+        [.. arguments, Argument.Text("reduction", batchMean ? ["none", "batchmean", "mean", "sum"] : ["none", "mean", "sum"]).Or("mean")];
+
+    public CatalogType Description =>
+        new(type, TypeKind.Loss, arguments.Any(a => a.Name == "weight") ? "_WeightedLoss" : "_Loss", functional, [.. Arguments.Select(a => a.Describe())], inputs);
+
+    /// <summary>Throws where libtorch could not take the tensors, or would take them for something else.</summary>
+    public abstract void Check(LossCall call);
+
+    public abstract Tensor Compute(LossCall call);
+
+    /// <summary>What the loss takes, in its order, of what the module returned and the caller gave: one after the other, unless a loss says otherwise.</summary>
+    public virtual IReadOnlyList<Tensor> Order(IReadOnlyList<Tensor> outputs, IReadOnlyList<Tensor> targets) => [.. outputs, .. targets];
+
+    protected static nn.Reduction ReductionOf(LossCall call) => call.Args.Text("reduction") switch
+    {
+        "none" => nn.Reduction.None,
+        "sum" => nn.Reduction.Sum,
+        _ => nn.Reduction.Mean,
+    };
+
+    /// <summary>Reduces elements as the argument says.</summary>
+    protected static Tensor Reduce(Tensor elements, LossCall call) => ReductionOf(call) switch
+    {
+        nn.Reduction.None => elements,
+        nn.Reduction.Sum => elements.sum(),
+        _ => elements.mean(),
+    };
+
+    protected static Argument Weight(string name = "weight") => Argument.Floats(name).OrNone();
+}

@@ -1,0 +1,95 @@
+using static TorchSharp.torch;
+
+namespace Sconce.Engine.Training;
+
+/// <summary>
+/// Random numbers of one module. libtorch has one CPU generator per process: a module with a stream of its own has it swapped in while it
+/// draws, and draws happen one at a time. Without a stream of its own it draws from the process's.
+/// </summary>
+public sealed class RandomStream : IDisposable
+{
+    private static readonly Lock Drawing = new();
+    private Tensor? _state;
+
+    /// <summary>Whether it has been seeded.</summary>
+    public bool IsOwn => _state is not null;
+
+    /// <summary>Seeds the process's generator (<c>torch.manual_seed</c>).</summary>
+    /// <param name="seed">The seed; a negative one counts from 2^64.</param>
+    public static void SeedProcess(long seed)
+    {
+        lock (Drawing)
+        {
+            using var generator = random.manual_seed(seed);
+        }
+    }
+
+    /// <summary>Seeds it; from then on it is the module's own. The process's generator is not touched.</summary>
+    /// <param name="seed">The seed; the numbers are those of <c>torch.manual_seed(seed)</c>.</param>
+    public void Seed(long seed)
+    {
+        using var generator = new Generator(unchecked((ulong)seed), CPU);
+        lock (Drawing)
+        {
+            Keep(generator.get_state());
+        }
+    }
+
+    /// <summary>Runs what may draw.</summary>
+    /// <param name="draw">The work.</param>
+    /// <returns>What it returned.</returns>
+    public T Run<T>(Func<T> draw)
+    {
+        ArgumentNullException.ThrowIfNull(draw);
+
+        // Work within such work (a step inside a closure) draws on from where it is.
+        if (Drawing.IsHeldByCurrentThread)
+        {
+            return draw();
+        }
+
+        lock (Drawing)
+        {
+            if (_state is null)
+            {
+                return draw();
+            }
+
+            using var processState = random.get_rng_state();
+            random.set_rng_state(_state);
+            try
+            {
+                return draw();
+            }
+            finally
+            {
+                Keep(random.get_rng_state());
+                random.set_rng_state(processState);
+            }
+        }
+    }
+
+    /// <summary>Runs what may draw.</summary>
+    /// <param name="draw">The work.</param>
+    public void Run(Action draw) => Run(() =>
+    {
+        draw();
+        return true;
+    });
+
+    /// <summary>Frees its state.</summary>
+    public void Dispose()
+    {
+        lock (Drawing)
+        {
+            _state?.Dispose();
+            _state = null;
+        }
+    }
+
+    private void Keep(Tensor state)
+    {
+        _state?.Dispose();
+        _state = state.DetachFromDisposeScope();
+    }
+}

@@ -1,0 +1,126 @@
+using System.Globalization;
+using Sconce.Engine.Modules;
+using Sconce.Engine.Tensors;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Sconce.Engine.Training;
+
+/// <summary>What a training call computed.</summary>
+/// <param name="Loss">The loss; its mean over elements where it is not reduced.</param>
+/// <param name="GradNorm">With clipping by norm: the total norm before.</param>
+/// <param name="Output">Where asked for: what the module returned, detached, in the caller's dispose scope.</param>
+public sealed record StepOutcome(double Loss, double? GradNorm, TensorTree? Output);
+
+/// <summary>One batch to learn from.</summary>
+/// <param name="Node">The module that is called: the whole, or a part.</param>
+/// <param name="Path">Its path, for errors.</param>
+/// <param name="Inputs">What it is called with.</param>
+/// <param name="Loss">The loss.</param>
+/// <param name="Targets">What the loss takes besides the output.</param>
+/// <param name="ReturnOutput">Whether the output is wanted.</param>
+public sealed record TrainingBatch(ModuleNode Node, string Path, CallArguments Inputs, LossFunction Loss, IReadOnlyList<Tensor> Targets, bool ReturnOutput = false);
+
+/// <summary>How a step goes on after the loss.</summary>
+/// <param name="Optimizer">What steps.</param>
+/// <param name="ZeroGrad">Whether the module's gradients are reset before backward; else they add up.</param>
+/// <param name="Clip">How gradients are clipped before the step; null for not at all.</param>
+/// <param name="SchedulerStep">Whether the optimizer's scheduler steps too.</param>
+public sealed record StepOptions(HostedOptimizer Optimizer, bool ZeroGrad = true, GradientClip? Clip = null, bool SchedulerStep = false);
+
+/// <summary>Forward, loss, backward and step, on the lane's thread.</summary>
+public static class TrainingStep
+{
+    /// <summary>Forward, loss and backward: adds to the gradients.</summary>
+    /// <param name="batch">The batch.</param>
+    /// <param name="scale">The loss is multiplied by this before backward; the loss returned is not.</param>
+    /// <exception cref="EngineException">The inputs, the targets or the scale are wrong, or nothing requires a gradient.</exception>
+    public static StepOutcome ForwardBackward(TrainingBatch batch, double scale = 1)
+    {
+        if (!double.IsFinite(scale))
+        {
+            throw EngineException.Invalid("loss_scale", string.Create(CultureInfo.InvariantCulture, $"is {scale}; it must be finite"));
+        }
+
+        return Backward(batch, scale, null);
+    }
+
+    /// <summary>One training step: forward, loss, zero_grad, backward, clip, step and scheduler step.</summary>
+    /// <param name="tree">The module whose gradients are reset and clipped.</param>
+    /// <param name="batch">The batch.</param>
+    /// <param name="options">How it goes on.</param>
+    /// <exception cref="EngineException">As for <see cref="ForwardBackward"/>, or there is no scheduler to step; then nothing has changed.</exception>
+    public static StepOutcome Run(ModuleTree tree, TrainingBatch batch, StepOptions options)
+    {
+        ArgumentNullException.ThrowIfNull(tree);
+        ArgumentNullException.ThrowIfNull(batch);
+        ArgumentNullException.ThrowIfNull(options);
+        options.Clip?.Check();
+        if (options.SchedulerStep)
+        {
+            options.Optimizer.CheckSchedulerStep();
+        }
+
+        var outcome = options.Optimizer.NeedsClosure ? StepWithClosure(tree, batch, options) : Step(tree, batch, options);
+        if (options.SchedulerStep)
+        {
+            options.Optimizer.SchedulerStep();
+        }
+
+        return outcome;
+    }
+
+    private static StepOutcome Step(ModuleTree tree, TrainingBatch batch, StepOptions options)
+    {
+        var outcome = Backward(batch, 1, options.ZeroGrad ? tree.Root : null);
+        var norm = options.Clip is null ? null : Gradients.Clip(tree.Root, options.Clip);
+        options.Optimizer.Step();
+        return outcome with { GradNorm = norm };
+    }
+
+    private static StepOutcome StepWithClosure(ModuleTree tree, TrainingBatch batch, StepOptions options)
+    {
+        if (!options.ZeroGrad)
+        {
+            throw EngineException.Invalid("zero_grad", $"must be true with {options.Optimizer.Type}, which computes the gradients several times in a step");
+        }
+
+        StepOutcome? first = null;
+        _ = options.Optimizer.StepWithClosure(() =>
+        {
+            // The caller gets the output and the norm of the first evaluation, which are those before the step.
+            var outcome = Backward(first is null ? batch : batch with { ReturnOutput = false }, 1, tree.Root);
+            var norm = options.Clip is null ? null : Gradients.Clip(tree.Root, options.Clip);
+            first ??= outcome with { GradNorm = norm };
+            return outcome.Loss;
+        });
+        return first!;
+    }
+
+    private static StepOutcome Backward(TrainingBatch batch, double scale, ModuleNode? reset)
+    {
+        using var recording = enable_grad();
+        using var scope = NewDisposeScope();
+        var output = batch.Node.Call(batch.Inputs, new CallContext(batch.Path));
+        var loss = batch.Loss.Compute(output, batch.Targets);
+        if (loss.numel() != 1)
+        {
+            loss = loss.mean();
+        }
+
+        if (!loss.requires_grad)
+        {
+            throw EngineException.Precondition("NOTHING_REQUIRES_GRAD",
+                "no parameter that the loss depends on requires a gradient; set some with RequiresGrad, or release them from the train policy");
+        }
+
+        if (reset is not null)
+        {
+            Gradients.Zero(reset, setToNone: true);
+        }
+
+        (scale == 1 ? loss : loss.mul(scale)).backward();
+        var value = loss.detach().to(ScalarType.Float64).ToDouble();
+        return new StepOutcome(value, null, batch.ReturnOutput ? output.Map(tensor => tensor.detach().MoveToOuterDisposeScope()) : null);
+    }
+}
