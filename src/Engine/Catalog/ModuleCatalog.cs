@@ -1,4 +1,7 @@
 using System.Collections.Frozen;
+using Sconce.Engine.Training.Losses;
+using Sconce.Engine.Training.Optimizers;
+using Sconce.Engine.Training.Schedulers;
 
 namespace Sconce.Engine.Catalog;
 
@@ -10,7 +13,9 @@ public static class ModuleCatalog
     /// <summary>All types, ordered by kind, then by name.</summary>
     public static IReadOnlyList<CatalogType> Types { get; } =
     [
-        .. Modules.Values.Select(type => type.Describe()).OrderBy(type => type.Kind).ThenBy(type => type.Name, StringComparer.Ordinal),
+        .. Modules.Values.Select(type => type.Describe())
+            .Concat(LossTypes.Descriptions).Concat(OptimizerTypes.Descriptions).Concat(SchedulerTypes.Descriptions)
+            .OrderBy(type => type.Kind).ThenBy(type => type.Name, StringComparer.Ordinal),
     ];
 
     /// <summary>The module type of a name.</summary>

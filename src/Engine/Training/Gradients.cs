@@ -50,7 +50,7 @@ public static class Gradients
         clip.Check();
         using var noGrad = no_grad();
         using var scope = NewDisposeScope();
-        var gradients = Present(node).Select(entry => Dense(entry.Name, entry.Gradient)).ToList();
+        var gradients = Present(ModuleTree.NamedParameters(node)).Select(entry => Dense(entry.Name, entry.Gradient)).ToList();
         if (clip.ClipValue is { } limit)
         {
             foreach (var gradient in gradients)
@@ -110,14 +110,14 @@ public static class Gradients
     /// <summary>The gradients that there are, by name, dense. Dense ones are references: copy them before the next backward.</summary>
     /// <param name="node">The module.</param>
     /// <param name="patterns">Names to choose, <c>*</c> and <c>?</c> as wildcards; none chooses all.</param>
+    /// <exception cref="EngineException">A pattern matches no parameter.</exception>
     public static IReadOnlyList<StateEntry> Collect(ModuleNode node, IReadOnlyList<string> patterns) =>
-        [.. Present(node)
-            .Where(entry => patterns.Count == 0 || patterns.Any(pattern => OptimizerGroup.Matches(pattern, entry.Name)))
+        [.. Present(ParameterSelection.Select(node, patterns, "parameters"))
             .Select(entry => new StateEntry(entry.Name, entry.Gradient.is_sparse ? entry.Gradient.to_dense() : entry.Gradient))];
 
-    private static IEnumerable<(string Name, Tensor Gradient)> Present(ModuleNode node)
+    private static IEnumerable<(string Name, Tensor Gradient)> Present(IReadOnlyList<NamedParameter> parameters)
     {
-        foreach (var (name, parameter) in ModuleTree.NamedParameters(node))
+        foreach (var (name, parameter) in parameters)
         {
             if (parameter.grad is { } gradient)
             {

@@ -1,4 +1,4 @@
-using System.IO.Enumeration;
+using Sconce.Engine.Catalog;
 using Sconce.Engine.Modules;
 using Sconce.Engine.Training.Optimizers;
 
@@ -36,11 +36,11 @@ internal sealed class OptimizerGroup(IReadOnlyList<NamedParameter> parameters, O
 
             wrong.AddRange(specs[g].Parameters
                 .Select((pattern, i) => (pattern, i))
-                .Where(entry => !all.Any(parameter => Matches(entry.pattern, parameter.Name)))
+                .Where(entry => !all.Any(parameter => Glob.Matches(entry.pattern, parameter.Name)))
                 .Select(entry => new FieldViolation($"{group}.parameters[{entry.i}]",
                     $"{EngineException.Quote(entry.pattern)} matches no parameter; the module has {Some(all)}")));
 
-            IReadOnlyList<NamedParameter> members = everything ? all : [.. all.Where(p => specs[g].Parameters.Any(pattern => Matches(pattern, p.Name)))];
+            IReadOnlyList<NamedParameter> members = everything ? all : [.. all.Where(p => specs[g].Parameters.Any(pattern => Glob.Matches(pattern, p.Name)))];
             foreach (var parameter in members)
             {
                 if (!owners.TryAdd(parameter.Name, group))
@@ -54,8 +54,6 @@ internal sealed class OptimizerGroup(IReadOnlyList<NamedParameter> parameters, O
 
         return wrong.Count == 0 ? chosen : throw EngineException.Invalid(wrong);
     }
-
-    public static bool Matches(string pattern, string name) => FileSystemName.MatchesSimpleExpression(pattern, name, ignoreCase: false);
 
     public void Dispose()
     {

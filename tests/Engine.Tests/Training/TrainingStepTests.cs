@@ -1,0 +1,135 @@
+using Sconce.Engine.Training;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Sconce.Engine.Tests.Training;
+
+public sealed class TrainingStepTests
+{
+    [Theory]
+    [InlineData("SGD")]
+    [InlineData("Adam")]
+    [InlineData("LBFGS")]
+    public void Run_repeated_lowers_the_loss(string type)
+    {
+        using var scope = NewDisposeScope();
+        using var tree = Given.TwoLayers();
+        using var optimizer = Given.Optimizer(tree, type, ("lr", 0.05));
+        var batch = Given.Batch(tree, rand(16, 4), Given.Loss("CrossEntropyLoss"), randint(0, 3, [16], ScalarType.Int64));
+        var first = TrainingStep.Run(tree, batch, new StepOptions(optimizer));
+        for (var i = 0; i < 9; i++)
+        {
+            _ = TrainingStep.Run(tree, batch, new StepOptions(optimizer));
+        }
+
+        var last = TrainingStep.Run(tree, batch, new StepOptions(optimizer));
+        Assert.True(last.Loss < first.Loss, $"{first.Loss} then {last.Loss}");
+        Assert.Equal(11, optimizer.Steps);
+    }
+
+    [Fact]
+    public void ForwardBackward_in_micro_batches_adds_up_to_the_whole_batch()
+    {
+        using var scope = NewDisposeScope();
+        using var tree = Given.Linear();
+        var (input, target) = (rand(8, 4), rand(8, 3));
+        var loss = Given.Loss("MSELoss");
+        var whole = TrainingStep.ForwardBackward(Given.Batch(tree, input, loss, target));
+        var expected = tree.Root.Parameters[0].Parameter.grad!.clone();
+        Gradients.Zero(tree.Root, setToNone: true);
+        var losses = new List<double>();
+        foreach (var part in new[] { 0, 4 })
+        {
+            losses.Add(TrainingStep.ForwardBackward(Given.Batch(tree, input.narrow(0, part, 4), loss, target.narrow(0, part, 4)), 0.5).Loss);
+        }
+
+        Assert.True(expected.allclose(tree.Root.Parameters[0].Parameter.grad!, rtol: 1e-5, atol: 1e-7));
+        Assert.Equal(whole.Loss, losses.Average(), 1e-6);
+    }
+
+    [Fact]
+    public void Run_returns_the_output_detached_and_in_the_callers_scope()
+    {
+        using var scope = NewDisposeScope();
+        using var tree = Given.Linear();
+        using var optimizer = Given.Optimizer(tree, "SGD");
+        var input = rand(2, 4);
+        var expected = nn.functional.linear(input, tree.Root.Parameters[0].Parameter, tree.Root.Parameters[1].Parameter).detach();
+        var outcome = TrainingStep.Run(tree, Given.Batch(tree, input, Given.Loss("MSELoss"), rand(2, 3)) with { ReturnOutput = true }, new StepOptions(optimizer));
+        Assert.False(outcome.Output!.Tensor!.requires_grad);
+        Assert.True(outcome.Output.Tensor.allclose(expected));
+    }
+
+    [Fact]
+    public void Run_when_the_targets_are_wrong_changes_nothing()
+    {
+        using var scope = NewDisposeScope();
+        using var tree = Given.Linear();
+        using var optimizer = Given.Optimizer(tree, "SGD", ("lr", 1.0));
+        _ = TrainingStep.ForwardBackward(Given.Batch(tree, rand(2, 4), Given.Loss("MSELoss"), rand(2, 3)));
+        var weight = tree.Root.Parameters[0].Parameter;
+        var (before, gradient) = (weight.clone(), weight.grad!.clone());
+        _ = Assert.Throws<EngineException>(() => TrainingStep.Run(
+            tree, Given.Batch(tree, rand(2, 4), Given.Loss("CrossEntropyLoss"), tensor(new long[] { 0, 3 })), new StepOptions(optimizer)));
+        Assert.True(weight.equal(before).all().ToBoolean());
+        Assert.True(weight.grad!.equal(gradient).all().ToBoolean());
+        Assert.Equal(0, optimizer.Steps);
+    }
+
+    [Fact]
+    public void Run_when_nothing_requires_a_gradient_is_a_failed_precondition()
+    {
+        using var scope = NewDisposeScope();
+        using var tree = Given.Linear();
+        foreach (var (_, parameter) in tree.Root.Parameters)
+        {
+            parameter.requires_grad = false;
+        }
+
+        using var optimizer = Given.Optimizer(tree, "SGD");
+        var error = Assert.Throws<EngineException>(() =>
+            TrainingStep.Run(tree, Given.Batch(tree, rand(2, 4), Given.Loss("MSELoss"), rand(2, 3)), new StepOptions(optimizer)));
+        Assert.Equal(EngineError.FailedPrecondition, error.Error);
+        Assert.Contains("RequiresGrad", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Run_with_a_scheduler_step_but_no_scheduler_changes_nothing()
+    {
+        using var scope = NewDisposeScope();
+        using var tree = Given.Linear();
+        using var optimizer = Given.Optimizer(tree, "SGD");
+        var error = Assert.Throws<EngineException>(() => TrainingStep.Run(
+            tree, Given.Batch(tree, rand(2, 4), Given.Loss("MSELoss"), rand(2, 3)), new StepOptions(optimizer, SchedulerStep: true)));
+        Assert.Equal(EngineError.FailedPrecondition, error.Error);
+        Assert.Equal("NO_SCHEDULER", error.Reason);
+        Assert.Equal(0, optimizer.Steps);
+    }
+
+    [Theory]
+    [InlineData(double.NaN)]
+    [InlineData(double.PositiveInfinity)]
+    public void ForwardBackward_with_a_scale_that_is_not_finite_is_refused(double scale)
+    {
+        using var scope = NewDisposeScope();
+        using var tree = Given.Linear();
+        var error = Assert.Throws<EngineException>(() =>
+            TrainingStep.ForwardBackward(Given.Batch(tree, rand(2, 4), Given.Loss("MSELoss"), rand(2, 3)), scale));
+        Assert.Equal("loss_scale", error.Fields[0].Field);
+    }
+
+    [Fact]
+    public void Run_LBFGS_that_fails_within_leaves_the_parameters_as_they_were()
+    {
+        using var scope = NewDisposeScope();
+        using var tree = Given.Linear();
+        using var optimizer = Given.Optimizer(tree, "LBFGS", ("line_search_fn", "strong_wolfe"));
+        var before = tree.Root.Parameters[0].Parameter.clone();
+        var calls = 0;
+        _ = Assert.Throws<InvalidOperationException>(() => optimizer.StepWithClosure(() => ++calls == 3
+            ? throw new InvalidOperationException("stop")
+            : TrainingStep.ForwardBackward(Given.Batch(tree, ones(2, 4), Given.Loss("MSELoss"), ones(2, 3))).Loss));
+        Assert.True(tree.Root.Parameters[0].Parameter.equal(before).all().ToBoolean());
+        Assert.Equal(0, optimizer.Steps);
+    }
+}
