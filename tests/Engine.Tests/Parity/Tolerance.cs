@@ -1,0 +1,54 @@
+using System.Globalization;
+using Sconce.Engine.Tensors;
+using static TorchSharp.torch;
+
+namespace Sconce.Engine.Tests.Parity;
+
+/// <summary>How near a result must be to PyTorch's: |actual - expected| &lt;= absolute + relative * |expected|, element by element.</summary>
+internal readonly record struct Tolerance(double Relative, double Absolute)
+{
+    /// <summary>For types that no entry below names.</summary>
+    public static readonly Tolerance Float32 = new(1e-5, 1e-6);
+
+    /// <summary>For every type: it would show any other formula, even where float32 rounding hides it.</summary>
+    public static readonly Tolerance Float64 = new(1e-10, 1e-10);
+
+    /// <summary>Types whose float32 results need more room, and why.</summary>
+    public static readonly IReadOnlyDictionary<string, (Tolerance Float32, string Why)> ByType = new Dictionary<string, (Tolerance, string)>
+    {
+    };
+
+    public static Tolerance Of(FixtureCase fixture, ElementType type) =>
+        type == ElementType.Float64
+            ? Float64
+            : fixture.Types.Where(ByType.ContainsKey).Select(name => ByType[name].Float32).Aggregate(Float32, (a, b) => new(Math.Max(a.Relative, b.Relative), Math.Max(a.Absolute, b.Absolute)));
+
+    /// <summary>Fails, with the largest excess, unless the tensor has the dtype, the shape and nearly the elements expected.</summary>
+    public void Check(FixtureTensor expected, Tensor? actual, string what)
+    {
+        Assert.True(actual is not null, $"{what}: PyTorch gives one, none was given");
+        Assert.Equal((what, expected.Type, string.Join(",", expected.Shape)), (what, actual.dtype.ToElementType(), string.Join(",", actual.shape)));
+        var wanted = Elements(expected.ToTensor());
+        var given = Elements(actual);
+        var worst = -1;
+        var excess = 0.0;
+        for (var i = 0; i < wanted.Length; i++)
+        {
+            if (wanted[i].Equals(given[i]))
+            {
+                continue;
+            }
+
+            var over = Math.Abs(wanted[i] - given[i]) - Absolute - Relative * Math.Abs(wanted[i]);
+            if (!(over <= excess))
+            {
+                (worst, excess) = (i, over);
+            }
+        }
+
+        Assert.True(worst < 0, worst < 0 ? "" : string.Create(CultureInfo.InvariantCulture,
+            $"{what}: element {worst} is {given[worst]:r}, PyTorch has {wanted[worst]:r} (relative {Math.Abs(given[worst] / wanted[worst] - 1):e1}); allowed {Relative:e0} relative + {Absolute:e0}"));
+    }
+
+    private static double[] Elements(Tensor tensor) => tensor.detach().to_type(ScalarType.Float64).contiguous().data<double>().ToArray();
+}
