@@ -13,6 +13,8 @@ internal static class StateTransfer
 {
     private const int ChunkBytes = 1 << 20;
 
+    private static readonly TimeSpan GraceForStatus = TimeSpan.FromSeconds(2);
+
     /// <summary>
     /// Reads a stream to its end, from the start again where the connection fails. A tensor that came in one chunk shares that message's
     /// memory; others are copied together once.
@@ -60,9 +62,12 @@ internal static class StateTransfer
             static async (state, options) =>
             {
                 using var call = state.method(options);
-                await WriteAsync(call, state.messages()).ConfigureAwait(false);
+                var failedWrite = await WriteAsync(call, state.messages()).ConfigureAwait(false);
                 try
                 {
+                    // A write mostly fails because the server has ended the call, and why is in its answer. Where none comes, the write itself was at fault.
+                    if (failedWrite is not null && await Task.WhenAny(call.ResponseAsync, Task.Delay(GraceForStatus)).ConfigureAwait(false) != call.ResponseAsync)
+                        throw failedWrite as RpcException ?? new RpcException(new Status(StatusCode.Unavailable, failedWrite.Message, failedWrite));
                     var response = await call.ResponseAsync.ConfigureAwait(false);
                     Contract.Check(await call.ResponseHeadersAsync.ConfigureAwait(false), null);
                     return response;
@@ -116,17 +121,18 @@ internal static class StateTransfer
         return assembly.Ended ? assembly.State : throw Damaged("it stopped before its end");
     }
 
-    private static async Task WriteAsync<TRequest, TResponse>(AsyncClientStreamingCall<TRequest, TResponse> call, IEnumerable<TRequest> messages)
+    private static async Task<Exception?> WriteAsync<TRequest, TResponse>(AsyncClientStreamingCall<TRequest, TResponse> call, IEnumerable<TRequest> messages)
     {
         try
         {
             foreach (var message in messages)
                 await call.RequestStream.WriteAsync(message).ConfigureAwait(false);
             await call.RequestStream.CompleteAsync().ConfigureAwait(false);
+            return null;
         }
-        catch (Exception e) when (e is RpcException or InvalidOperationException)
+        catch (Exception e) when (e is RpcException or InvalidOperationException or IOException)
         {
-            // The server ended the call early, which fails this write; its status is in the response, and says why.
+            return e;
         }
     }
 
@@ -223,8 +229,13 @@ internal static class StateTransfer
         {
             Int128 size = DataTypes.SizeOf(entry.Dtype);
             foreach (var dimension in entry.Shape)
+            {
                 size *= dimension;
-            return size >= 0 && size <= long.MaxValue ? (long)size : throw Damaged($"'{entry.Key}' has an impossible shape");
+                if (dimension < 0 || size > long.MaxValue)
+                    throw Damaged($"'{entry.Key}' has an impossible shape");
+            }
+
+            return (long)size;
         }
     }
 }

@@ -1,0 +1,284 @@
+using System.IO.Hashing;
+using System.Runtime.InteropServices;
+using Google.Protobuf;
+using Grpc.Core;
+using Sconce.V1;
+
+namespace Sconce.Client.Tests;
+
+public sealed class StateTests
+{
+    private static readonly float[] Weight = [.. Enumerable.Range(0, 1000).Select(i => (float)i)];
+
+    [Fact]
+    public async Task StateDict_severalChunks_givesKeysInOrderAndTheBytes()
+    {
+        await using var server = await FakeServer.StartAsync();
+        server.OnStream<GetStateDictRequest, GetStateDictResponse>(async (_, writer, _) =>
+        {
+            foreach (var message in Answer(chunk: 1024))
+                await writer!.WriteAsync(message);
+            return null;
+        });
+        await using var client = server.NewClient();
+
+        var state = await client.Module("m").StateDictAsync(["*"]);
+
+        Assert.Equal(["weight", "empty", "steps"], state.Keys);
+        Assert.Equal(Weight, state["weight"].As<float>().ToArray());
+        Assert.Equal([0L, 4L], state["empty"].Shape);
+        Assert.Equal(7, state["steps"].Item<long>());
+        Assert.Equal((11ul, 4008L), (state.Generation, state.TotalBytes));
+    }
+
+    [Fact]
+    public async Task StateDict_oneChunkPerTensor_sharesTheMessagesMemory()
+    {
+        await using var server = await FakeServer.StartAsync();
+        server.OnStream<GetStateDictRequest, GetStateDictResponse>(async (_, writer, _) =>
+        {
+            foreach (var message in Answer(chunk: 1 << 20))
+                await writer!.WriteAsync(message);
+            return null;
+        });
+        await using var client = server.NewClient();
+
+        var state = await client.Module("m").StateDictAsync();
+
+        Assert.Equal(Weight, state["weight"].As<float>().ToArray());
+        Assert.Equal(7, state["steps"].Item<long>());
+    }
+
+    [Theory]
+    [InlineData("digest", "its digest is 0000000000000001 and its bytes give")]
+    [InlineData("gap", "a chunk is for tensor 0 at byte 2048, and tensor 0 at byte 1024 was due")]
+    [InlineData("short", "3 tensors were announced and 2 came whole")]
+    [InlineData("no end", "it stopped before its end")]
+    [InlineData("no manifest", "its messages are out of order")]
+    [InlineData("excess", "'weight' has 4000 bytes and more came")]
+    [InlineData("negative", "'weight' has an impossible shape")]
+    public async Task StateDict_damagedStream_isDataLossAndSaysHow(string damage, string expected)
+    {
+        await using var server = await FakeServer.StartAsync();
+        server.OnStream<GetStateDictRequest, GetStateDictResponse>(async (_, writer, _) =>
+        {
+            var messages = Answer(chunk: 1024).ToList();
+            switch (damage)
+            {
+                case "digest": messages[^1].End.Xxh3 = 1; break;
+                case "gap": messages.RemoveAt(2); break;
+                case "short": messages.RemoveAt(messages.Count - 2); break;
+                case "no end": messages.RemoveAt(messages.Count - 1); break;
+                case "no manifest": messages.RemoveAt(0); break;
+                case "excess": messages[4].Chunk.Data = ByteString.CopyFrom(new byte[4000]); break;
+                case "negative": messages[0].Manifest.Entries[0].Shape[0] = -1; break;
+            }
+
+            foreach (var message in messages)
+                await writer!.WriteAsync(message);
+            return null;
+        });
+        await using var client = server.NewClient();
+
+        var error = await Assert.ThrowsAsync<SconceException>(() => client.Module("m").StateDictAsync());
+
+        Assert.Equal(StatusCode.DataLoss, error.StatusCode);
+        Assert.Contains(expected, error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task StateDict_connectionLostHalfWay_startsAgain()
+    {
+        await using var server = await FakeServer.StartAsync();
+        server.OnStream<GetStateDictRequest, GetStateDictResponse>(async (_, writer, context) =>
+        {
+            foreach (var message in Answer(chunk: 512))
+            {
+                await writer!.WriteAsync(message);
+                if (message.Chunk is not null && server.Seen<GetStateDictRequest>().Count < 2)
+                    context.GetHttpContext().Abort();
+            }
+
+            return null;
+        });
+        await using var client = server.NewClient();
+
+        var state = await client.Module("m").StateDictAsync();
+
+        Assert.Equal(Weight, state["weight"].As<float>().ToArray());
+        Assert.Equal(2, server.Seen<GetStateDictRequest>().Count);
+    }
+
+    [Fact]
+    public async Task LoadStateDict_tensors_arriveWholeWithDigestAndSharedMemory()
+    {
+        await using var server = await FakeServer.StartAsync();
+        var received = new List<LoadStateDictRequest>();
+        server.OnStream<LoadStateDictRequest, LoadStateDictResponse>(async (incoming, _, _) =>
+        {
+            await foreach (var message in incoming.All)
+                received.Add(message);
+            return new LoadStateDictResponse { Generation = 12, MissingKeys = { "bias" } };
+        });
+        await using var client = server.NewClient();
+        var big = new byte[(5 << 20) / 2];
+        Random.Shared.NextBytes(big);
+        var state = new StateDict { ["big"] = TensorData.Create(big), ["empty"] = TensorData.Create(Array.Empty<float>(), 0), ["steps"] = TensorData.Scalar(7L) };
+
+        var response = await client.Module("m").LoadStateDictAsync(state, strict: false);
+
+        Assert.Equal((12ul, "bias"), (response.Generation, Assert.Single(response.MissingKeys)));
+        var header = received[0].Header;
+        Assert.Equal(("m", true, false), (header.Module, header.HasStrict, header.Strict));
+        Assert.Equal(["big", "empty", "steps"], header.Entries.Select(entry => entry.Key));
+        Assert.NotEmpty(header.RequestId);
+        var chunks = received.Where(message => message.Chunk is not null).Select(message => message.Chunk).ToList();
+        Assert.Equal([(0u, 0ul), (0u, 1ul << 20), (0u, 2ul << 20), (2u, 0ul)], chunks.Select(chunk => (chunk.Entry, chunk.Offset)));
+        Assert.Equal(big, chunks.Where(chunk => chunk.Entry == 0).SelectMany(chunk => chunk.Data.ToByteArray()));
+        Assert.Equal(XxHash3.HashToUInt64(chunks.SelectMany(chunk => chunk.Data.ToByteArray()).ToArray()), received[^1].End.Xxh3);
+    }
+
+    [Fact]
+    public async Task LoadStateDict_connectionLostHalfWay_isSentAgainUnderTheSameId()
+    {
+        await using var server = await FakeServer.StartAsync();
+        var ids = new List<string>();
+        var bytes = 0L;
+        server.OnStream<LoadStateDictRequest, LoadStateDictResponse>(async (incoming, _, context) =>
+        {
+            bytes = 0;
+            await foreach (var message in incoming.All)
+            {
+                if (message.Header is { } header)
+                    ids.Add(header.RequestId);
+                bytes += message.Chunk?.Data.Length ?? 0;
+                if (ids.Count < 3 && bytes > 1 << 20)
+                    context.GetHttpContext().Abort();
+            }
+
+            return new LoadStateDictResponse { Generation = 2 };
+        });
+        await using var client = server.NewClient();
+
+        var response = await client.Module("m").LoadStateDictAsync(new StateDict { ["w"] = TensorData.Create(new byte[8 << 20]) });
+
+        Assert.Equal((2ul, 8L << 20), (response.Generation, bytes));
+        Assert.Equal(3, ids.Count);
+        Assert.Single(ids.Distinct());
+    }
+
+    [Fact]
+    public async Task LoadStateDict_refusedEarly_throwsTheServersReason()
+    {
+        await using var server = await FakeServer.StartAsync();
+        server.OnStream<LoadStateDictRequest, LoadStateDictResponse>(async (incoming, _, _) =>
+        {
+            await incoming.Reader!.MoveNext();
+            throw Fakes.Error(StatusCode.InvalidArgument, "missing keys: bias");
+        });
+        await using var client = server.NewClient();
+
+        var error = await Assert.ThrowsAsync<SconceInvalidArgumentException>(() =>
+            client.Module("m").LoadStateDictAsync(new StateDict { ["w"] = TensorData.Create(new byte[32 << 20]) }));
+
+        Assert.Equal("missing keys: bias", error.Message);
+    }
+
+    [Fact]
+    public async Task LoadStateDict_keptTensor_isRefusedHere()
+    {
+        await using var client = new SconceClient("http://127.0.0.1:1");
+
+        var error = await Assert.ThrowsAsync<ArgumentException>(() => client.Module("m").LoadStateDictAsync(new StateDict { ["w"] = TensorData.Kept("t1") }));
+
+        Assert.Contains("'w' is kept tensor 't1'", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task OptimizerState_roundTrip_keepsGroupsTensorsAndScalars()
+    {
+        await using var server = await FakeServer.StartAsync();
+        var layout = new OptimizerState
+        {
+            Groups = { new OptimizerStateGroup { Parameters = { 0, 1 } } },
+            Entries = { new StateEntry { Key = "0.exp_avg", Dtype = DataType.Float32, Shape = { 2 } } },
+            Scalars = { { "0.step", 5 } },
+        };
+        server.OnStream<GetOptimizerStateRequest, GetOptimizerStateResponse>(async (_, writer, _) =>
+        {
+            await writer!.WriteAsync(new GetOptimizerStateResponse { State = layout });
+            await writer.WriteAsync(new GetOptimizerStateResponse { Chunk = new StateChunk { Data = Fakes.Tensor(1, 2).Data } });
+            await writer.WriteAsync(new GetOptimizerStateResponse { End = new StateEnd() });
+            return null;
+        });
+        var received = new List<LoadOptimizerStateRequest>();
+        server.OnStream<LoadOptimizerStateRequest, LoadOptimizerStateResponse>(async (incoming, _, _) =>
+        {
+            await foreach (var message in incoming.All)
+                received.Add(message);
+            return new LoadOptimizerStateResponse { Optimizer = new Optimizer { Steps = 5 } };
+        });
+        await using var client = server.NewClient();
+        var optimizer = client.Module("m").Optimizer();
+
+        var state = await optimizer.StateDictAsync();
+        var loaded = await optimizer.LoadStateDictAsync(state);
+
+        Assert.Equal([1f, 2f], state.Tensors["0.exp_avg"].As<float>().ToArray());
+        Assert.Equal((5.0, 5ul, "default"), (state.Scalars["0.step"], loaded.Steps, optimizer.Name));
+        Assert.Equal(layout, received[0].Header.State);
+        Assert.Equal(Fakes.Tensor(1, 2).Data, received[1].Chunk.Data);
+        Assert.NotNull(received[2].End);
+    }
+
+    [Fact]
+    public async Task Gradients_filtered_areTensorsByParameter()
+    {
+        await using var server = await FakeServer.StartAsync();
+        server.OnStream<GetGradientsRequest, GetGradientsResponse>(async (_, writer, _) =>
+        {
+            await writer!.WriteAsync(new GetGradientsResponse { Manifest = new StateManifest { Entries = { new StateEntry { Key = "0.weight", Dtype = DataType.Float32, Shape = { 2 } } } } });
+            await writer.WriteAsync(new GetGradientsResponse { Chunk = new StateChunk { Data = Fakes.Tensor(3, 4).Data } });
+            await writer.WriteAsync(new GetGradientsResponse { End = new StateEnd() });
+            return null;
+        });
+        await using var client = server.NewClient();
+
+        var gradients = await client.Module("m").GradientsAsync(["0.*"]);
+
+        Assert.Equal([3f, 4f], gradients["0.weight"].As<float>().ToArray());
+        Assert.Equal("0.*", server.Seen<GetGradientsRequest>()[0].Parameters[0]);
+    }
+
+    // Three tensors, one of them without elements, framed as the server frames them.
+    private static IEnumerable<GetStateDictResponse> Answer(int chunk)
+    {
+        yield return new GetStateDictResponse
+        {
+            Manifest = new StateManifest
+            {
+                Generation = 11,
+                TotalBytes = 4008,
+                Entries =
+                {
+                    new StateEntry { Key = "weight", Dtype = DataType.Float32, Shape = { 1000 } },
+                    new StateEntry { Key = "empty", Dtype = DataType.Float32, Shape = { 0, 4 } },
+                    new StateEntry { Key = "steps", Dtype = DataType.Int64 },
+                },
+            },
+        };
+        var digest = new XxHash3();
+        var weight = MemoryMarshal.AsBytes(Weight.AsSpan()).ToArray();
+        for (var offset = 0; offset < weight.Length; offset += chunk)
+        {
+            var piece = weight.AsSpan(offset, Math.Min(chunk, weight.Length - offset)).ToArray();
+            digest.Append(piece);
+            yield return new GetStateDictResponse { Chunk = new StateChunk { Offset = (ulong)offset, Data = ByteString.CopyFrom(piece) } };
+        }
+
+        var steps = BitConverter.GetBytes(7L);
+        digest.Append(steps);
+        yield return new GetStateDictResponse { Chunk = new StateChunk { Entry = 2, Data = ByteString.CopyFrom(steps) } };
+        yield return new GetStateDictResponse { End = new StateEnd { Xxh3 = digest.GetCurrentHashAsUInt64() } };
+    }
+}
