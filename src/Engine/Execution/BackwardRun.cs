@@ -20,6 +20,11 @@ internal static class BackwardRun
             Backward(state, graph, roots, gradients, call.RetainGraph);
             return Collect(graph, state.Generation);
         }
+        catch
+        {
+            state.SettleGradients();
+            throw;
+        }
         finally
         {
             state.Graphs.Return(graph, used);

@@ -3,6 +3,7 @@ using Microsoft.Extensions.Logging;
 using Sconce.Engine.Catalog;
 using Sconce.Engine.Modules;
 using Sconce.Engine.Tensors;
+using Sconce.Engine.Training;
 
 namespace Sconce.Engine.Execution;
 
@@ -85,7 +86,15 @@ public sealed class EngineHost : IAsyncDisposable
             {
                 // What does not fit is refused while it is still a number.
                 var charge = new MemoryCharge(Ledger, MemoryUse.Modules, "the module", name, ModuleBuilder.EstimateBytes(spec, floatType, limits));
-                return Host(name, charge, () => ModuleBuilder.Build(spec, floatType, limits));
+                return Host(name, charge, random =>
+                {
+                    if (seed is { } number)
+                    {
+                        random.Seed(number);
+                    }
+
+                    return random.Run(() => ModuleBuilder.Build(spec, floatType, limits));
+                });
             }, cancellationToken).ConfigureAwait(false));
         }
         catch
@@ -152,7 +161,7 @@ public sealed class EngineHost : IAsyncDisposable
                 module.State.Begin(ifGeneration);
                 var bytes = ModuleTree.BytesOf(module.State.Tree.Find(path));
                 var charge = new MemoryCharge(Ledger, MemoryUse.Modules, "the module", copy, bytes);
-                return Host(copy, charge, () => ModuleCopy.DeepCopy(module.State.Tree, path));
+                return Host(copy, charge, _ => ModuleCopy.DeepCopy(module.State.Tree, path));
             }, cancellationToken).ConfigureAwait(false));
         }
         catch
@@ -160,6 +169,30 @@ public sealed class EngineHost : IAsyncDisposable
             Unreserve(copy);
             throw;
         }
+    }
+
+    /// <summary>Seeds random numbers (<c>torch.manual_seed</c>).</summary>
+    /// <param name="module">The module whose stream is seeded; from then on it has one of its own. Null or empty seeds the process's generator.</param>
+    /// <param name="seed">The seed.</param>
+    /// <param name="cancellationToken">Takes the call back while it waits.</param>
+    public async Task ManualSeedAsync(string? module, long seed, CancellationToken cancellationToken)
+    {
+        if (string.IsNullOrEmpty(module))
+        {
+            await Run(() =>
+            {
+                RandomStream.SeedProcess(seed);
+                return true;
+            }, cancellationToken).ConfigureAwait(false);
+            return;
+        }
+
+        var hosted = GetModule(module);
+        await hosted.Change(null, () =>
+        {
+            hosted.State.Seed(seed);
+            return true;
+        }, cancellationToken).ConfigureAwait(false);
     }
 
     /// <summary>Reserves memory for a state dict that is to be received.</summary>
@@ -221,17 +254,19 @@ public sealed class EngineHost : IAsyncDisposable
 
     internal static EngineException ModuleNotFound(string name) => EngineException.NotFound("module", name, "ListModules lists those that are held");
 
-    private HostedModule Host(string name, MemoryCharge charge, Func<ModuleTree> make)
+    private HostedModule Host(string name, MemoryCharge charge, Func<RandomStream, ModuleTree> make)
     {
+        var random = new RandomStream();
         ModuleTree? tree = null;
         try
         {
-            tree = make();
-            return new HostedModule(new ModuleState(name, tree, charge, _services), _services);
+            tree = make(random);
+            return new HostedModule(new ModuleState(name, tree, random, charge, _services), _services);
         }
         catch
         {
             tree?.Dispose();
+            random.Dispose();
             charge.Dispose();
             throw;
         }

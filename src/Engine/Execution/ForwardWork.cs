@@ -19,6 +19,14 @@ internal sealed class ForwardWork(ModuleState state, HostServices host, ForwardC
             tensors.CheckFinite(call.Inputs);
         }
 
+        // Without a delegate where there is no need of one.
+        return state.MayDraw ? state.Draw(() => Forward(node)) : Forward(node);
+    }
+
+    protected override void Release() => tensors.Dispose();
+
+    private ForwardOutcome Forward(ModuleNode node)
+    {
         if (call.RecordGraph)
         {
             return Record(node);
@@ -30,8 +38,6 @@ internal sealed class ForwardWork(ModuleState state, HostServices host, ForwardC
             return new ForwardOutcome(OutputValue.Export(output), null, state.Generation);
         }
     }
-
-    protected override void Release() => tensors.Dispose();
 
     private ForwardOutcome Record(ModuleNode node)
     {

@@ -1,6 +1,7 @@
 using Sconce.Engine.Catalog;
 using Sconce.Engine.Modules;
 using Sconce.Engine.Tensors;
+using Sconce.Engine.Weights;
 
 namespace Sconce.Engine.Execution;
 
@@ -134,10 +135,11 @@ public sealed partial class HostedModule
     /// <summary>Applies an initialiser, or <c>reset_parameters</c>, to the submodules that a filter selects, children first.</summary>
     /// <param name="target">The submodule to walk.</param>
     /// <param name="plan">The filter and the initialiser.</param>
+    /// <param name="seed">Seed for this call alone; null draws from the generator in force.</param>
     /// <param name="cancellationToken">Takes the call back while it waits.</param>
-    public Task<ApplyOutcome> ApplyAsync(ChangeTarget target, ApplyPlan plan, CancellationToken cancellationToken) => Change(target.IfGeneration, () =>
+    public Task<ApplyOutcome> ApplyAsync(ChangeTarget target, ApplyPlan plan, long? seed, CancellationToken cancellationToken) => Change(target.IfGeneration, () =>
     {
-        var applied = Initializers.Apply(_state.Tree.Find(target.Path), plan);
+        var applied = _state.DrawSurely(() => Initializers.Apply(_state.Tree.Find(target.Path), plan), seed);
         _state.Changed();
         return new ApplyOutcome(Summary, applied);
     }, cancellationToken);
@@ -151,6 +153,24 @@ public sealed partial class HostedModule
         var entries = ModuleTree.State(_state.Tree.Find(path)).Where(entry => keys.Count == 0 || keys.Any(key => Glob.Matches(key, entry.Key)));
         return StateSnapshot.Copy([.. entries.Select(entry => (entry.Key, entry.Tensor))], _host.Ledger, "a copy of the state of module", Name, _state.Generation);
     }, cancellationToken);
+
+    /// <summary>Copies received tensors into parameters and buffers, all of them or none; live graphs are invalidated.</summary>
+    /// <param name="target">The submodule; keys are relative to it.</param>
+    /// <param name="upload">What was received; it stays the caller's to dispose.</param>
+    /// <param name="strict">Whether missing and unexpected keys are refused.</param>
+    /// <param name="cancellationToken">Takes the call back while it waits.</param>
+    public Task<LoadStateOutcome> LoadStateAsync(ChangeTarget target, StateUpload upload, bool strict, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(upload);
+        return Change(target.IfGeneration, () =>
+        {
+            // Converted copies exist beside what was received until they are in place.
+            using var copies = new MemoryCharge(_host.Ledger, MemoryUse.State, "a load into module", Name, upload.TotalBytes);
+            var outcome = StateLoading.Load(_state.Tree.Find(target.Path), upload.Complete(), strict, upload.Field);
+            _state.Stepped();
+            return new LoadStateOutcome(outcome.MissingKeys, outcome.UnexpectedKeys, _state.Generation);
+        }, cancellationToken);
+    }
 
     /// <summary>Runs something that only reads the module, beside others that do.</summary>
     internal Task<T> Read<T>(Func<T> work, CancellationToken cancellationToken) => Run(GateMode.Shared, null, work, null, cancellationToken);

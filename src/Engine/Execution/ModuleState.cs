@@ -1,5 +1,6 @@
 using Sconce.Engine.Modules;
 using Sconce.Engine.Tensors;
+using Sconce.Engine.Training;
 using static TorchSharp.torch;
 
 namespace Sconce.Engine.Execution;
@@ -11,6 +12,7 @@ internal sealed class ModuleState : IDisposable
 {
     private readonly HostServices _host;
     private readonly DateTimeOffset _created;
+    private readonly RandomStream _random;
     private readonly MemoryCharge _weights;
     private readonly MemoryCharge _gradients;
     private ModuleSummary _summary = null!;
@@ -18,12 +20,13 @@ internal sealed class ModuleState : IDisposable
     private bool _deleted;
 
     /// <summary>Takes over a tree and the charge for it.</summary>
-    public ModuleState(string name, ModuleTree tree, MemoryCharge weights, HostServices host)
+    public ModuleState(string name, ModuleTree tree, RandomStream random, MemoryCharge weights, HostServices host)
     {
-        (Name, Tree, _weights, _host) = (name, tree, weights, host);
+        (Name, Tree, _random, _weights, _host) = (name, tree, random, weights, host);
         _created = host.Time.GetUtcNow();
         _gradients = new MemoryCharge(host.Ledger, MemoryUse.Gradients, "the gradients of module", name);
         Graphs = new GraphTable(name, host.Options, host.Time);
+        Optimizers = new OptimizerTable(name, tree, host.Ledger);
         Traits = ModuleTraits.Of(tree.Spec);
         Refresh();
     }
@@ -35,15 +38,21 @@ internal sealed class ModuleState : IDisposable
     /// <summary>The live graphs; safe to use from any thread.</summary>
     public GraphTable Graphs { get; }
 
+    public OptimizerTable Optimizers { get; }
+
     public ModuleTraits Traits { get; }
 
+    /// <summary>Rises with every change of parameters, buffers or structure made by a call. May be read from any thread.</summary>
     public ulong Generation { get; private set; } = 1;
+
+    /// <summary>Buffers of submodules in training mode: what a forward may move.</summary>
+    public IReadOnlyList<Tensor> MovingBuffers { get; private set; } = [];
 
     /// <summary>Whether any submodule is in training mode. The gate reads it, when nothing that could change it runs.</summary>
     public bool AnyTraining { get; private set; }
 
     /// <summary>The summary as of the last change. May be read from any thread.</summary>
-    public ModuleSummary Summary => Volatile.Read(ref _summary) with { LiveGraphs = Graphs.Count };
+    public ModuleSummary Summary => Volatile.Read(ref _summary) with { Generation = Generation, LiveGraphs = Graphs.Count };
 
     /// <summary>Begins a call's turn: the module must still be there, at the generation that the caller expects.</summary>
     public void Begin(ulong? ifGeneration)
@@ -63,11 +72,41 @@ internal sealed class ModuleState : IDisposable
         }
     }
 
-    /// <summary>Parameters, buffers or structure have changed: graphs recorded before are of a module that is no more.</summary>
-    public void Changed()
+    /// <summary>Whether a forward may draw random numbers.</summary>
+    public bool MayDraw => Traits.AlwaysDraws || (Traits.Draws && AnyTraining);
+
+    /// <summary>Runs a forward, with the module's random stream where it may draw: only then must it wait for other modules that do.</summary>
+    public T Draw<T>(Func<T> forward) => MayDraw ? _random.Run(forward) : forward();
+
+    /// <summary>Runs what surely draws.</summary>
+    /// <param name="work">The work.</param>
+    /// <param name="seed">Draws from a stream of this seed, and leaves the module's own where it is; null draws from the module's own.</param>
+    public T DrawSurely<T>(Func<T> work, long? seed)
+    {
+        if (seed is not { } number)
+        {
+            return _random.Run(work);
+        }
+
+        using var stream = new RandomStream();
+        stream.Seed(number);
+        return stream.Run(work);
+    }
+
+    /// <summary>Gives the module a random stream of its own.</summary>
+    public void Seed(long seed) => _random.Seed(seed);
+
+    /// <summary>Values of parameters or buffers have changed: graphs recorded before are of a module that is no more.</summary>
+    public void Stepped()
     {
         Generation++;
         Graphs.Invalidate();
+    }
+
+    /// <summary>Sizes or dtypes may have changed too.</summary>
+    public void Changed()
+    {
+        Stepped();
         Refresh();
     }
 
@@ -76,6 +115,7 @@ internal sealed class ModuleState : IDisposable
     {
         long elements = 0, bytes = 0, trainable = 0;
         var training = false;
+        var moving = new List<Tensor>();
         foreach (var (_, node) in ModuleTree.Walk(Tree.Root))
         {
             training |= node.Training;
@@ -90,14 +130,19 @@ internal sealed class ModuleState : IDisposable
             foreach (var buffer in node.Buffers)
             {
                 bytes += buffer.Tensor.numel() * buffer.Tensor.ElementSize;
+                if (node.Training)
+                {
+                    moving.Add(buffer.Tensor);
+                }
             }
         }
 
         AnyTraining = training;
+        MovingBuffers = moving;
         _trainableBytes = trainable;
         _weights.Settle(bytes);
         Volatile.Write(ref _summary, new ModuleSummary(
-            Name, Tree.Root.TypeName, Generation, Tree.Root.Training, elements, bytes, _host.Options.Device, [], _created, 0));
+            Name, Tree.Root.TypeName, Generation, Tree.Root.Training, elements, bytes, _host.Options.Device, Optimizers.Names, _created, 0));
     }
 
     /// <summary>Converts a subtree, all of it or nothing.</summary>
@@ -112,6 +157,7 @@ internal sealed class ModuleState : IDisposable
 
         using var transient = new MemoryCharge(_host.Ledger, MemoryUse.Modules, "a conversion of module", Name, bytes);
         Conversions.Convert(subtree, plan);
+        Optimizers.Convert();
         SettleGradients();
         Changed();
 
@@ -150,7 +196,9 @@ internal sealed class ModuleState : IDisposable
     {
         _deleted = true;
         Graphs.Clear();
+        Optimizers.Dispose();
         Tree.Dispose();
+        _random.Dispose();
         _gradients.Dispose();
         _weights.Dispose();
     }

@@ -14,7 +14,6 @@ public sealed unsafe class StateUpload : IDisposable
     private readonly long[] _lengths;
     private readonly long[] _written;
     private readonly MemoryCharge _charge;
-    private readonly string _field;
     private bool _disposed;
 
     /// <summary>Checks what is announced and charges it.</summary>
@@ -24,7 +23,7 @@ public sealed unsafe class StateUpload : IDisposable
     internal StateUpload(IReadOnlyList<StateEntryInfo> entries, string field, MemoryLedger ledger)
     {
         Entries = entries;
-        _field = field;
+        Field = field;
         _tensors = new Tensor?[entries.Count];
         _addresses = new nint[entries.Count];
         _lengths = new long[entries.Count];
@@ -51,6 +50,9 @@ public sealed unsafe class StateUpload : IDisposable
 
     /// <summary>Bytes of all of them together.</summary>
     public long TotalBytes { get; }
+
+    /// <summary>Where the list stands in the request, for errors.</summary>
+    internal string Field { get; }
 
     /// <summary>Bytes of one of them.</summary>
     /// <param name="entry">Its index.</param>
@@ -91,7 +93,7 @@ public sealed unsafe class StateUpload : IDisposable
         {
             if (_written[i] < _lengths[i])
             {
-                throw EngineException.Invalid($"{_field}[{i}]", $"has {_lengths[i]:N0} bytes, of which {_written[i]:N0} came", "INCOMPLETE_STATE");
+                throw EngineException.Invalid($"{Field}[{i}]", $"has {_lengths[i]:N0} bytes, of which {_written[i]:N0} came", "INCOMPLETE_STATE");
             }
 
             Allocate(i);
@@ -123,7 +125,7 @@ public sealed unsafe class StateUpload : IDisposable
         for (var offset = 0L; offset < _lengths[entry]; offset += Piece)
         {
             var length = (int)Math.Min(Piece, _lengths[entry] - offset);
-            TensorLayout.CheckBooleans(new ReadOnlySpan<byte>((byte*)_addresses[entry] + offset, length), $"{_field}[{entry}]");
+            TensorLayout.CheckBooleans(new ReadOnlySpan<byte>((byte*)_addresses[entry] + offset, length), $"{Field}[{entry}]");
         }
     }
 }

@@ -1,0 +1,86 @@
+using Sconce.Engine.Modules;
+using Sconce.Engine.Training;
+
+namespace Sconce.Engine.Execution;
+
+/// <summary>The optimizers of one module, by name, each with what the ledger holds for its state. Only lanes touch it.</summary>
+internal sealed class OptimizerTable(string module, ModuleTree tree, MemoryLedger ledger) : IDisposable
+{
+    private const string Default = "default";
+
+    private readonly SortedDictionary<string, (HostedOptimizer Optimizer, MemoryCharge Charge)> _optimizers = new(StringComparer.Ordinal);
+
+    public IReadOnlyList<string> Names => [.. _optimizers.Keys];
+
+    public HostedOptimizer Find(string name) => Entry(name).Optimizer;
+
+    public HostedOptimizer Create(string name, string type, IReadOnlyDictionary<string, object?> args, IReadOnlyList<ParamGroupSpec> groups)
+    {
+        name = name.Length == 0 ? Default : name;
+        Ids.Check(name, "optimizer");
+        if (_optimizers.ContainsKey(name))
+        {
+            throw EngineException.AlreadyExists("optimizer", name);
+        }
+
+        var optimizer = HostedOptimizer.Create(name, type, args, groups, tree);
+        try
+        {
+            // All of it now, though most types fill their state at the first step: a step must not fail for want of it.
+            _optimizers.Add(name, (optimizer, new MemoryCharge(ledger, MemoryUse.Optimizers, "the optimizer state of module", module, optimizer.StateBytes)));
+            return optimizer;
+        }
+        catch
+        {
+            optimizer.Dispose();
+            throw;
+        }
+    }
+
+    public void Delete(string name)
+    {
+        var (optimizer, charge) = Entry(name);
+        _optimizers.Remove(optimizer.Name);
+        optimizer.Dispose();
+        charge.Dispose();
+    }
+
+    /// <summary>Corrects an optimizer's charge after its groups or its state have changed.</summary>
+    public void Settle(HostedOptimizer optimizer) => _optimizers[optimizer.Name].Charge.Settle(optimizer.StateBytes);
+
+    /// <summary>After a conversion of the module: state follows its parameters.</summary>
+    public void Convert()
+    {
+        foreach (var (optimizer, charge) in _optimizers.Values)
+        {
+            optimizer.ConvertState();
+            charge.Settle(optimizer.StateBytes);
+        }
+    }
+
+    public void Dispose()
+    {
+        foreach (var (optimizer, charge) in _optimizers.Values)
+        {
+            optimizer.Dispose();
+            charge.Dispose();
+        }
+
+        _optimizers.Clear();
+    }
+
+    private (HostedOptimizer Optimizer, MemoryCharge Charge) Entry(string name)
+    {
+        name = name.Length == 0 ? Default : name;
+        if (_optimizers.TryGetValue(name, out var entry))
+        {
+            return entry;
+        }
+
+        Ids.Check(name, "optimizer");
+        throw EngineException.NotFound("optimizer", name,
+            _optimizers.Count == 0
+                ? $"module {EngineException.Quote(module)} has none; CreateOptimizer makes one"
+                : $"module {EngineException.Quote(module)} has {string.Join(", ", _optimizers.Keys.Select(EngineException.Quote))}");
+    }
+}

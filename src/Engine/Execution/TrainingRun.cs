@@ -1,0 +1,74 @@
+using Sconce.Engine.Tensors;
+using Sconce.Engine.Training;
+using static TorchSharp.torch;
+
+namespace Sconce.Engine.Execution;
+
+/// <summary>Training calls on a lane. A call that fails leaves parameters, buffers and generation as they were.</summary>
+internal static class TrainingRun
+{
+    public static StepResult ForwardBackward(ModuleState state, ForwardBackwardCall call, LossFunction loss, CallTensors tensors)
+    {
+        state.Begin(call.IfGeneration);
+        var batch = new TrainingBatch(state.Tree.Find(call.Path), call.Path, tensors.Arguments(call.Inputs), loss, Targets(tensors, call.Inputs), call.ReturnOutput);
+        state.ChargeGradients();
+        var outcome = OrRestored(state, () => TrainingStep.ForwardBackward(batch, call.LossScale));
+        return new StepResult { Loss = outcome.Loss, Output = Export(outcome), Generation = state.Generation };
+    }
+
+    public static StepResult Step(ModuleState state, TrainStepCall call, LossFunction loss, CallTensors tensors)
+    {
+        state.Begin(call.IfGeneration);
+        var optimizer = state.Optimizers.Find(call.Optimizer);
+        var batch = new TrainingBatch(state.Tree.Find(call.Path), call.Path, tensors.Arguments(call.Inputs), loss, Targets(tensors, call.Inputs), call.ReturnOutput);
+        state.ChargeGradients();
+        var outcome = OrRestored(state, () => TrainingStep.Run(state.Tree, batch, new StepOptions(optimizer, call.ZeroGrad, call.Clip, call.SchedulerStep)));
+        state.Stepped();
+        return new StepResult
+        {
+            Loss = outcome.Loss,
+            GradNorm = outcome.GradNorm,
+            Output = Export(outcome),
+            Generation = state.Generation,
+            Steps = optimizer.Steps,
+        };
+    }
+
+    private static OutputValue? Export(StepOutcome outcome) => outcome.Output is { } output ? OutputValue.Export(output) : null;
+
+    private static Tensor[] Targets(CallTensors tensors, CallInputs inputs)
+    {
+        var none = Array.FindIndex(tensors.Others, target => target is null);
+        return none < 0 ? Array.ConvertAll(tensors.Others, target => target!) : throw EngineException.Invalid(new FieldPath(inputs.FieldPrefix, "targets", none).ToString(), "is no tensor; a loss takes tensors");
+    }
+
+    /// <summary>Runs a forward in training mode, which moves running statistics; where what follows it fails, they are put back.</summary>
+    private static T OrRestored<T>(ModuleState state, Func<T> work)
+    {
+        // Freed by the lane's dispose scope.
+        var buffers = state.MovingBuffers;
+        var copies = new Tensor[buffers.Count];
+        for (var i = 0; i < copies.Length; i++)
+        {
+            copies[i] = buffers[i].detach().clone();
+        }
+
+        try
+        {
+            return state.Draw(work);
+        }
+        catch
+        {
+            using (no_grad())
+            {
+                for (var i = 0; i < buffers.Count; i++)
+                {
+                    buffers[i].copy_(copies[i]);
+                }
+            }
+
+            state.SettleGradients();
+            throw;
+        }
+    }
+}
