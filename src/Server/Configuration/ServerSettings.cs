@@ -1,0 +1,81 @@
+using static Sconce.Server.ServerSetting;
+
+namespace Sconce.Server;
+
+/// <summary>Every setting of the server, in the order in which they are printed.</summary>
+public static class ServerSettings
+{
+    /// <summary>The settings.</summary>
+    public static IReadOnlyList<ServerSetting> All { get; } =
+    [
+        Text("address", "IP address to listen on; none for no TCP. Anything but loopback needs insecure.", o => o.Address, (o, v) => o.Address = v),
+        Integer("port", "TCP port; 0 takes a free one and prints it.", o => o.Port, (o, v) => o.Port = v),
+        Text("unix_socket", "Path of a Unix socket to listen on as well.", o => o.UnixSocket, (o, v) => o.UnixSocket = v),
+        Flag("insecure", "Allow plaintext on an address that other machines can reach.", o => o.Insecure, (o, v) => o.Insecure = v),
+        Text("address_file", "File to write the chosen addresses to, once the server accepts calls.", o => o.AddressFile, (o, v) => o.AddressFile = v),
+        Flag("reflection", "Serve gRPC reflection.", o => o.Reflection, (o, v) => o.Reflection = v),
+        Choice("log_level", "Least severe log level written; debug logs every call.", o => o.LogLevel, (o, v) => o.LogLevel = v),
+        Choice("log_format", "How log lines are written: text for people, json (compact) for machines.", o => o.LogFormat, (o, v) => o.LogFormat = v),
+        Bytes("max_message_bytes", "Most bytes of one message, after decompression.", o => o.MaxMessageBytes, (o, v) => o.MaxMessageBytes = v),
+        Integer("max_calls_per_connection", "Most calls open at once on one connection.", o => o.MaxCallsPerConnection, (o, v) => o.MaxCallsPerConnection = v),
+        Duration("drain_timeout", "How long work in flight may take to finish at shutdown.", o => o.DrainTimeout, (o, v) => o.DrainTimeout = v),
+        Duration("request_id_retention", "How long the answer to a request_id is remembered.", o => o.RequestIdRetention, (o, v) => o.RequestIdRetention = v),
+        Integer("request_id_capacity", "Most answers remembered.", o => o.RequestIdCapacity, (o, v) => o.RequestIdCapacity = v),
+        Bytes("request_id_max_bytes", "Most bytes of remembered answers together.", o => o.RequestIdMaxBytes, (o, v) => o.RequestIdMaxBytes = v),
+        Integer("stream_in_flight", "Most requests of one stream worked on at once.", o => o.StreamInFlight, (o, v) => o.StreamInFlight = v),
+        Duration("stream_idle_timeout", "Longest silence within an upload.", o => o.StreamIdleTimeout, (o, v) => o.StreamIdleTimeout = v),
+        Bytes("stream_min_bytes_per_second", "Least average rate of an upload, after a grace of 5 seconds.", o => o.StreamMinBytesPerSecond, (o, v) => o.StreamMinBytesPerSecond = v),
+        Duration("session_heartbeat", "Time between heartbeats of an open session.", o => o.SessionHeartbeat, (o, v) => o.SessionHeartbeat = v),
+        Text("device", "Device that this process owns, e.g. cpu.", o => o.Engine.Device, (o, v) => o.Engine.Device = v),
+        Integer("lanes", "Compute threads.", o => o.Engine.Lanes, (o, v) => o.Engine.Lanes = v),
+        Integer("intra_op_threads", "Threads that one operation of libtorch may use.", o => o.Engine.IntraOpThreads, (o, v) => o.Engine.IntraOpThreads = v),
+        Bytes("memory_budget_bytes", "Most that modules, tensors, optimizer state and graphs may take together.", o => o.Engine.MemoryBudgetBytes, (o, v) => o.Engine.MemoryBudgetBytes = v),
+        Bytes("graph_budget_bytes", "Most that live graphs may take, as estimated.", o => o.Engine.GraphBudgetBytes, (o, v) => o.Engine.GraphBudgetBytes = v),
+        Duration("graph_ttl", "How long a live graph is kept where the caller does not say.", o => o.Engine.GraphTtl, (o, v) => o.Engine.GraphTtl = v),
+        Bytes("kept_tensor_budget_bytes", "Most that kept tensors may take.", o => o.Engine.KeptTensorBudgetBytes, (o, v) => o.Engine.KeptTensorBudgetBytes = v),
+        Duration("kept_tensor_ttl", "How long an unused kept tensor is kept where the caller does not say.", o => o.Engine.KeptTensorTtl, (o, v) => o.Engine.KeptTensorTtl = v),
+        Duration("max_ttl", "Longest time to live that a caller may ask for.", o => o.Engine.MaxTtl, (o, v) => o.Engine.MaxTtl = v),
+        Integer("max_queue", "Most calls waiting for a lane, over all modules.", o => o.Engine.MaxQueue, (o, v) => o.Engine.MaxQueue = v),
+        Integer("max_queue_per_module", "Most calls waiting for one module.", o => o.Engine.MaxQueuePerModule, (o, v) => o.Engine.MaxQueuePerModule = v),
+        Integer("max_graphs_per_module", "Most live graphs of one module.", o => o.Engine.MaxGraphsPerModule, (o, v) => o.Engine.MaxGraphsPerModule = v),
+        Integer("max_modules", "Most modules.", o => o.Engine.MaxModules, (o, v) => o.Engine.MaxModules = v),
+        Integer("max_sessions", "Most open sessions.", o => o.Engine.MaxSessions, (o, v) => o.Engine.MaxSessions = v),
+        Integer("max_kept_tensors", "Most kept tensors.", o => o.Engine.MaxKeptTensors, (o, v) => o.Engine.MaxKeptTensors = v),
+        Integer("max_spec_depth", "Deepest nesting of a module spec.", o => o.Engine.MaxSpecDepth, (o, v) => o.Engine.MaxSpecDepth = v),
+        Integer("max_submodules", "Most submodules of one module.", o => o.Engine.MaxSubmodules, (o, v) => o.Engine.MaxSubmodules = v),
+    ];
+
+    /// <summary>Finds a setting by name, in any of its spellings: <c>max_queue</c>, <c>max-queue</c>, <c>MaxQueue</c>.</summary>
+    /// <param name="name">The name.</param>
+    public static ServerSetting? Find(string name)
+    {
+        var bare = Bare(name);
+        return All.FirstOrDefault(setting => string.Equals(Bare(setting.Name), bare, StringComparison.OrdinalIgnoreCase));
+    }
+
+    /// <summary>The setting whose name is nearest to a mistyped one, or null where none is near.</summary>
+    internal static ServerSetting? Nearest(string name)
+    {
+        var bare = Bare(name).ToUpperInvariant();
+        var (distance, nearest) = All.Select(setting => (Distance(bare, Bare(setting.Name).ToUpperInvariant()), setting)).MinBy(pair => pair.Item1);
+        return distance <= Math.Max(2, bare.Length / 3) ? nearest : null;
+    }
+
+    private static string Bare(string name) => name.Replace("_", "", StringComparison.Ordinal).Replace("-", "", StringComparison.Ordinal);
+
+    private static int Distance(string a, string b)
+    {
+        var row = Enumerable.Range(0, b.Length + 1).ToArray();
+        for (var i = 1; i <= a.Length; i++)
+        {
+            var diagonal = row[0];
+            row[0] = i;
+            for (var j = 1; j <= b.Length; j++)
+            {
+                (diagonal, row[j]) = (row[j], Math.Min(Math.Min(row[j] + 1, row[j - 1] + 1), diagonal + (a[i - 1] == b[j - 1] ? 0 : 1)));
+            }
+        }
+
+        return row[^1];
+    }
+}

@@ -1,0 +1,243 @@
+using Google.Protobuf;
+using Sconce.Engine;
+
+namespace Sconce.Server.ExactlyOnce;
+
+/// <summary>
+/// Remembers the answers to calls that carry a <c>request_id</c>, so that a retry gets the first answer instead of doing the work again. A call that is
+/// still running is joined. Answers are forgotten after a time, and the oldest first beyond a count or a number of bytes.
+/// </summary>
+internal sealed class RequestIdStore(SconceServerOptions options, TimeProvider time)
+{
+    private const int MaxIdLength = 128;
+
+    private readonly Lock _lock = new();
+    private readonly Dictionary<string, Entry> _entries = new(StringComparer.Ordinal);
+
+    /// <summary>Finished entries, the oldest first. Every one in it is in <see cref="_entries"/>; running ones are only there.</summary>
+    private readonly Queue<Entry> _finished = new();
+
+    private long _bytes;
+
+    /// <summary>Answers remembered now.</summary>
+    public int Count
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _finished.Count;
+            }
+        }
+    }
+
+    /// <summary>
+    /// Runs <paramref name="work"/> once per id. Its response is kept as it is, so it must own its bytes. <paramref name="work"/> may be cancelled while
+    /// it is queued, never once it has begun: else a retry would run it twice.
+    /// </summary>
+    public Task<TResponse> RunAsync<TRequest, TResponse>(
+        TRequest request, string requestId, Func<TRequest, CancellationToken, Task<TResponse>> work, CancellationToken cancellationToken, ulong beside = 0, string field = "request_id")
+        where TRequest : class, IMessage
+        where TResponse : class, IMessage
+    {
+        if (requestId.Length == 0)
+        {
+            return work(request, cancellationToken);
+        }
+
+        Check(requestId, field);
+        var fingerprint = Fingerprint.Of(request, beside);
+
+        // Claimed before the first await, so that the calls of a stream reach the engine in the order in which they came.
+        var entry = Claim(requestId, fingerprint, field, out var mine);
+        return mine ? OwnAsync(entry, request, work, cancellationToken) : JoinAsync(entry, fingerprint, request, work, field, cancellationToken);
+    }
+
+    private static void Check(string requestId, string field)
+    {
+        if (requestId.Length > MaxIdLength)
+        {
+            throw EngineException.Invalid(field, $"has {requestId.Length} characters; at most {MaxIdLength} are allowed");
+        }
+
+        foreach (var c in requestId)
+        {
+            if (c is < ' ' or > '~')
+            {
+                throw EngineException.Invalid(field, $"is {EngineException.Quote(requestId)}; only printable ASCII characters are allowed");
+            }
+        }
+    }
+
+    private Entry Claim(string requestId, Fingerprint fingerprint, string field, out bool mine)
+    {
+        lock (_lock)
+        {
+            Forget(time.GetTimestamp());
+            mine = !_entries.TryGetValue(requestId, out var entry);
+            if (mine)
+            {
+                entry = new Entry(requestId, fingerprint);
+                _entries.Add(requestId, entry);
+            }
+            else if (entry!.Fingerprint != fingerprint)
+            {
+                throw EngineException.Invalid(field, $"is {EngineException.Quote(requestId)}, which another call has used already; every call needs an id of its own", "REQUEST_ID_REUSED");
+            }
+
+            return entry!;
+        }
+    }
+
+    private async Task<TResponse> OwnAsync<TRequest, TResponse>(
+        Entry entry, TRequest request, Func<TRequest, CancellationToken, Task<TResponse>> work, CancellationToken cancellationToken)
+        where TResponse : class, IMessage
+    {
+        try
+        {
+            var response = await work(request, cancellationToken).ConfigureAwait(false);
+            Remember(entry, new Outcome(response, null), response.CalculateSize());
+            return response;
+        }
+        catch (Exception e) when (CanSucceedLater(e))
+        {
+            Drop(entry, e);
+            throw;
+        }
+        catch (Exception e)
+        {
+            Remember(entry, new Outcome(null, e), 2L * e.Message.Length);
+            throw;
+        }
+    }
+
+    private async Task<TResponse> JoinAsync<TRequest, TResponse>(
+        Entry entry, Fingerprint fingerprint, TRequest request, Func<TRequest, CancellationToken, Task<TResponse>> work, string field, CancellationToken cancellationToken)
+        where TRequest : class, IMessage
+        where TResponse : class, IMessage
+    {
+        while (true)
+        {
+            var outcome = await entry.Outcome.WaitAsync(cancellationToken).ConfigureAwait(false);
+            if (outcome.Error is not OperationCanceledException)
+            {
+                return (TResponse)outcome.Answer();
+            }
+
+            // The first caller left before the work began, so nothing was done: this one takes its place.
+            entry = Claim(entry.Id, fingerprint, field, out var mine);
+            if (mine)
+            {
+                return await OwnAsync(entry, request, work, cancellationToken).ConfigureAwait(false);
+            }
+        }
+    }
+
+    /// <summary>Failures that say nothing about the call itself, only about the moment or the way it was sent.</summary>
+    private static bool CanSucceedLater(Exception e) => e is OperationCanceledException
+        or EngineException { Error: EngineError.ResourceExhausted or EngineError.Unavailable or EngineError.DeadlineExceeded or EngineError.DataLoss };
+
+    private void Remember(Entry entry, Outcome outcome, long bytes)
+    {
+        lock (_lock)
+        {
+            // Forgetting a success would let a retry repeat it, so an answer too large to keep leaves a note in its place.
+            if (bytes > options.RequestIdMaxBytes / 4)
+            {
+                entry.Finish(outcome, new Outcome(null, new EngineException(
+                    EngineError.FailedPrecondition, "ANSWER_NOT_KEPT",
+                    $"the call with request_id {EngineException.Quote(entry.Id)} was done, and its answer of {bytes} bytes is too large to be given twice; raise request_id_max_bytes on the server")));
+                bytes = 0;
+            }
+            else
+            {
+                entry.Finish(outcome, outcome);
+            }
+
+            entry.Bytes = bytes + 512;
+            entry.Finished = time.GetTimestamp();
+            _bytes += entry.Bytes;
+            _finished.Enqueue(entry);
+            Forget(entry.Finished);
+        }
+    }
+
+    private void Drop(Entry entry, Exception failure)
+    {
+        lock (_lock)
+        {
+            _entries.Remove(entry.Id);
+        }
+
+        // After the removal: a joiner that goes on must be able to claim the id.
+        var outcome = new Outcome(null, failure);
+        entry.Finish(outcome, outcome);
+    }
+
+    private void Forget(long now)
+    {
+        while (_finished.TryPeek(out var oldest)
+            && (_finished.Count > options.RequestIdCapacity || _bytes > options.RequestIdMaxBytes
+                || time.GetElapsedTime(oldest.Finished, now) > options.RequestIdRetention))
+        {
+            _finished.Dequeue();
+            _entries.Remove(oldest.Id);
+            _bytes -= oldest.Bytes;
+        }
+    }
+
+    /// <summary>How a call ended: with a response or an error.</summary>
+    private sealed record Outcome(IMessage? Response, Exception? Error)
+    {
+        /// <summary>The answer for another caller. Errors are thrown afresh: one exception object must not be thrown on two threads.</summary>
+        public IMessage Answer() => (Response, Error) switch
+        {
+            ({ } response, _) => response,
+            (_, EngineException e) => throw new EngineException(e.Error, e.Reason, e.Message, e)
+            {
+                Fields = e.Fields, Resource = e.Resource, Quota = e.Quota, RetryAfter = e.RetryAfter,
+            },
+            _ => throw new InvalidOperationException("the first call with this request_id failed unforeseen", Error),
+        };
+    }
+
+    private sealed class Entry(string id, Fingerprint fingerprint)
+    {
+        // Continuations run elsewhere: Finish is called under the store's lock.
+        private TaskCompletionSource<Outcome>? _waiters;
+        private Outcome? _outcome;
+
+        public string Id => id;
+
+        public Fingerprint Fingerprint => fingerprint;
+
+        public long Bytes { get; set; }
+
+        public long Finished { get; set; }
+
+        /// <summary>How the call ended. Most calls are never joined, so the task is made by the first who asks.</summary>
+        public Task<Outcome> Outcome
+        {
+            get
+            {
+                lock (this)
+                {
+                    return _outcome is { } outcome
+                        ? Task.FromResult(outcome)
+                        : (_waiters ??= new(TaskCreationOptions.RunContinuationsAsynchronously)).Task;
+                }
+            }
+        }
+
+        /// <summary>Ends the call: with one outcome for those who wait now, and one for those who come later.</summary>
+        public void Finish(Outcome now, Outcome later)
+        {
+            lock (this)
+            {
+                _outcome = later;
+                _waiters?.SetResult(now);
+                _waiters = null;
+            }
+        }
+    }
+}

@@ -1,0 +1,56 @@
+using System.Diagnostics;
+using Grpc.HealthCheck;
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
+using Sconce.Engine.Execution;
+
+namespace Sconce.Server.Hosting;
+
+/// <summary>
+/// The order of a clean stop: health says NOT_SERVING, new and queued work is answered UNAVAILABLE, work in flight finishes within the limit, and only then
+/// does Kestrel stop (the host stops its services after every StoppingAsync has ended).
+/// </summary>
+internal sealed class DrainService(
+    EngineHost engine, SconceServerOptions options, DrainSignal drain, HealthServiceImpl health, ILogger<DrainService> logger) : IHostedLifecycleService
+{
+    public Task StartingAsync(CancellationToken cancellationToken) => Task.CompletedTask;
+
+    public Task StartAsync(CancellationToken cancellationToken) => Task.CompletedTask;
+
+    public Task StartedAsync(CancellationToken cancellationToken)
+    {
+        Serve(Grpc.Health.V1.HealthCheckResponse.Types.ServingStatus.Serving);
+        return Task.CompletedTask;
+    }
+
+    public async Task StoppingAsync(CancellationToken cancellationToken)
+    {
+        var started = Stopwatch.GetTimestamp();
+        ServerLog.Draining(logger, options.DrainTimeout);
+        Serve(Grpc.Health.V1.HealthCheckResponse.Types.ServingStatus.NotServing);
+        drain.Begin();
+        await engine.DrainAsync(options.DrainTimeout).ConfigureAwait(false);
+        drain.Close();
+        ServerLog.Drained(logger, Stopwatch.GetElapsedTime(started).TotalSeconds);
+    }
+
+    public Task StopAsync(CancellationToken cancellationToken) => Task.CompletedTask;
+
+    public Task StoppedAsync(CancellationToken cancellationToken) => Task.CompletedTask;
+
+    private void Serve(Grpc.Health.V1.HealthCheckResponse.Types.ServingStatus status)
+    {
+        // "" is the server as a whole; probes may also ask for one service by its name.
+        health.SetStatus("", status);
+        foreach (var service in ServiceNames)
+        {
+            health.SetStatus(service, status);
+        }
+    }
+
+    private static readonly string[] ServiceNames =
+    [
+        V1.HostService.Descriptor.FullName, V1.ModuleService.Descriptor.FullName, V1.ExecutionService.Descriptor.FullName,
+        V1.TrainingService.Descriptor.FullName, V1.TensorService.Descriptor.FullName, V1.StateService.Descriptor.FullName,
+    ];
+}

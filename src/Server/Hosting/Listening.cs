@@ -1,0 +1,109 @@
+using System.Net.Sockets;
+using Microsoft.AspNetCore.Server.Kestrel.Core;
+using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
+using Microsoft.Extensions.Logging;
+using Sconce.Server.Configuration;
+
+namespace Sconce.Server.Hosting;
+
+/// <summary>Where Kestrel listens, and how its HTTP/2 is set for gRPC with large messages.</summary>
+internal static class Listening
+{
+    /// <summary>
+    /// HTTP/2 windows bound the bytes in flight per round trip. Kestrel's 128 KiB and 96 KiB hold large uploads up even on loopback.
+    /// </summary>
+    private const int ConnectionWindow = 8 << 20;
+
+    private const int StreamWindow = 4 << 20;
+
+    public static void Configure(KestrelServerOptions kestrel, SconceServerOptions options)
+    {
+        kestrel.AddServerHeader = false;
+        kestrel.Limits.Http2.InitialConnectionWindowSize = ConnectionWindow;
+        kestrel.Limits.Http2.InitialStreamWindowSize = StreamWindow;
+        kestrel.Limits.Http2.MaxStreamsPerConnection = options.MaxCallsPerConnection;
+
+        // The larger frames save a header, and a pass of the parser, for every 16 KiB.
+        kestrel.Limits.Http2.MaxFrameSize = 1 << 20;
+
+        // gRPC has its own limit on a message, and names the setting; Kestrel's 30 MB would end the call without a word.
+        kestrel.Limits.MaxRequestBodySize = null;
+
+        // A machine that vanishes sends no FIN. Without pings its sessions, graphs and tensors would stay for as long as TCP keeps the connection.
+        kestrel.Limits.Http2.KeepAlivePingDelay = TimeSpan.FromSeconds(30);
+        kestrel.Limits.Http2.KeepAlivePingTimeout = TimeSpan.FromSeconds(20);
+        if (OptionsValidation.UsesTcp(options) && OptionsValidation.TryParseAddress(options.Address, out var ip))
+        {
+            kestrel.Listen(ip, options.Port, listen => listen.Protocols = HttpProtocols.Http2);
+        }
+
+        if (options.UnixSocket.Length > 0)
+        {
+            kestrel.ListenUnixSocket(Path.GetFullPath(options.UnixSocket), listen => listen.Protocols = HttpProtocols.Http2);
+        }
+    }
+
+    /// <summary>Makes the socket file readable and writable by its owner alone: after bind has made it, before anyone can connect.</summary>
+    public static void Restrict(SocketTransportOptions transport)
+    {
+        transport.CreateBoundListenSocket = static endpoint =>
+        {
+            var socket = SocketTransportOptions.CreateDefaultBoundListenSocket(endpoint);
+            if (endpoint is UnixDomainSocketEndPoint && endpoint.ToString() is { Length: > 0 } path && !OperatingSystem.IsWindows())
+            {
+                File.SetUnixFileMode(path, UnixFileMode.UserRead | UnixFileMode.UserWrite);
+            }
+
+            return socket;
+        };
+    }
+
+    /// <summary>Removes the socket file of a server that was killed; refuses to touch anything else.</summary>
+    /// <exception cref="ConfigurationException">The path is taken.</exception>
+    public static void ClearSocket(SconceServerOptions options, ILogger logger)
+    {
+        if (options.UnixSocket.Length == 0 || !File.Exists(options.UnixSocket))
+        {
+            return;
+        }
+
+        try
+        {
+            using var probe = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+            probe.Connect(new UnixDomainSocketEndPoint(options.UnixSocket));
+        }
+        catch (SocketException e) when (e.SocketErrorCode == SocketError.ConnectionRefused && new FileInfo(options.UnixSocket).Length == 0)
+        {
+            // Refused also where the file is no socket; but such a file, when it has content, is somebody's.
+            ServerLog.StaleSocket(logger, options.UnixSocket);
+            File.Delete(options.UnixSocket);
+            return;
+        }
+        catch (SocketException)
+        {
+            throw new ConfigurationException([$"unix_socket is \"{options.UnixSocket}\", which exists and is not a socket of a stopped server; remove it or choose another path"]);
+        }
+
+        throw new ConfigurationException([$"unix_socket is \"{options.UnixSocket}\", on which another server listens; stop it or choose another path"]);
+    }
+
+    /// <summary>The addresses as clients write them.</summary>
+    public static IReadOnlyList<string> Addresses(IEnumerable<string> bound, SconceServerOptions options)
+    {
+        var addresses = bound.Where(address => !address.Contains("//unix:", StringComparison.OrdinalIgnoreCase)).ToList();
+        if (options.UnixSocket.Length > 0)
+        {
+            addresses.Add("unix:" + Path.GetFullPath(options.UnixSocket));
+        }
+
+        return addresses;
+    }
+
+    /// <summary>Writes the addresses for a parent process; through a rename, so that it never sees half of them.</summary>
+    public static void WriteAddressFile(string path, IReadOnlyList<string> addresses)
+    {
+        var temporary = path + ".tmp";
+        File.WriteAllLines(temporary, addresses);
+        File.Move(temporary, path, overwrite: true);
+    }
+}

@@ -1,0 +1,57 @@
+using Grpc.Core;
+using Grpc.Core.Interceptors;
+using Microsoft.AspNetCore.Http;
+using Sconce.Server.Hosting;
+
+namespace Sconce.Server.Interceptors;
+
+/// <summary>Lets in the calls that this server can serve: made against a contract that it knows, while it is not draining.</summary>
+internal sealed class AdmissionInterceptor(DrainSignal drain) : Interceptor
+{
+    public override Task<TResponse> UnaryServerHandler<TRequest, TResponse>(
+        TRequest request, ServerCallContext context, UnaryServerMethod<TRequest, TResponse> continuation)
+    {
+        Admit(context);
+        return continuation(request, context);
+    }
+
+    public override Task<TResponse> ClientStreamingServerHandler<TRequest, TResponse>(
+        IAsyncStreamReader<TRequest> requestStream, ServerCallContext context, ClientStreamingServerMethod<TRequest, TResponse> continuation)
+    {
+        Admit(context);
+        return continuation(requestStream, context);
+    }
+
+    public override async Task ServerStreamingServerHandler<TRequest, TResponse>(
+        TRequest request, IServerStreamWriter<TResponse> responseStream, ServerCallContext context, ServerStreamingServerMethod<TRequest, TResponse> continuation)
+    {
+        Admit(context);
+        using var cut = CutWhenClosing(context);
+        await continuation(request, responseStream, context).ConfigureAwait(false);
+    }
+
+    public override async Task DuplexStreamingServerHandler<TRequest, TResponse>(
+        IAsyncStreamReader<TRequest> requestStream, IServerStreamWriter<TResponse> responseStream, ServerCallContext context,
+        DuplexStreamingServerMethod<TRequest, TResponse> continuation)
+    {
+        Admit(context);
+        using var cut = CutWhenClosing(context);
+        await continuation(requestStream, responseStream, context).ConfigureAwait(false);
+    }
+
+    /// <summary>A stream may have no end of its own (a health watch, reflection), and Kestrel would wait for it until its timeout.</summary>
+    private CancellationTokenRegistration CutWhenClosing(ServerCallContext context) =>
+        drain.Closing.Register(static state => ((HttpContext)state!).Abort(), context.GetHttpContext());
+
+    private void Admit(ServerCallContext context)
+    {
+        // The raw headers: ServerCallContext.RequestHeaders would copy all of them into a new collection on every call.
+        Handshake.Check(context.GetHttpContext().Request.Headers);
+
+        // Health stays answerable: it is how the draining is told.
+        if (drain.IsDraining && !context.Method.StartsWith("/grpc.health.v1.", StringComparison.Ordinal))
+        {
+            throw DrainSignal.Refusal();
+        }
+    }
+}

@@ -1,0 +1,70 @@
+using Google.Protobuf.WellKnownTypes;
+using Sconce.Engine;
+using Sconce.Engine.Catalog;
+using Sconce.Engine.Execution;
+
+namespace Sconce.Server.Mapping;
+
+/// <summary>Specs in, summaries and trees out.</summary>
+internal static class ModuleMapping
+{
+    public static ModuleSpec ToSpec(V1.ModuleSpec spec, string field = "spec") => new(spec.Type)
+    {
+        Args = StructMapping.ToArgs(spec.Args),
+        Children = [.. spec.Children.Select((child, i) => ToChild(child, $"{field}.children[{i}]"))],
+        Wiring = spec.Wiring is null ? null : ToWiring(spec.Wiring, field + ".wiring"),
+    };
+
+    public static V1.Module ToModule(ModuleSummary summary) => new()
+    {
+        Name = summary.Name,
+        Type = summary.Type,
+        Generation = summary.Generation,
+        Training = summary.Training,
+        Parameters = (ulong)summary.Parameters,
+        Bytes = (ulong)summary.Bytes,
+        Device = summary.Device,
+        Optimizers = { summary.Optimizers },
+        Created = summary.Created.ToTimestamp(),
+        LiveGraphs = (uint)summary.LiveGraphs,
+    };
+
+    public static V1.ModuleNode ToNode(NodeDescription node) => new()
+    {
+        Name = node.Name,
+        Path = node.Path,
+        Type = node.Type,
+        ExtraRepr = node.ExtraRepr,
+        Training = node.Training,
+        Parameters = { node.Parameters.Select(ToInfo) },
+        Buffers = { node.Buffers.Select(ToInfo) },
+        Children = { node.Children.Select(ToNode) },
+    };
+
+    private static V1.TensorInfo ToInfo(TensorDescription tensor) => new()
+    {
+        Name = tensor.Name,
+        Dtype = (V1.DataType)tensor.Type,
+        Shape = { tensor.Shape },
+        RequiresGrad = tensor.RequiresGrad,
+        Persistent = tensor.Persistent,
+        HasGrad = tensor.HasGrad,
+    };
+
+    private static ChildSpec ToChild(V1.ChildSpec child, string field) => child.SourceCase switch
+    {
+        V1.ChildSpec.SourceOneofCase.Spec => new ChildSpec(child.Name, ToSpec(child.Spec, field + ".spec")),
+        V1.ChildSpec.SourceOneofCase.Share => new ChildSpec(child.Name, null, child.Share),
+        _ => throw EngineException.Invalid(field, "has neither spec nor share; set one of them"),
+    };
+
+    private static Wiring ToWiring(V1.Wiring wiring, string field) =>
+        new([.. wiring.Inputs], [.. wiring.Steps.Select((step, i) => ToStep(step, $"{field}.steps[{i}]"))], [.. wiring.Outputs]);
+
+    private static WiringStep ToStep(V1.WiringStep step, string field) => step.CallCase switch
+    {
+        V1.WiringStep.CallOneofCase.None => throw EngineException.Invalid(field, "has neither module nor function; set one of them"),
+        _ => new WiringStep(
+            step.Name, step.HasModule ? step.Module : null, step.HasFunction ? step.Function : null, [.. step.Inputs], StructMapping.ToArgs(step.Args), [.. step.Unpack]),
+    };
+}

@@ -1,0 +1,90 @@
+using Google.Protobuf.WellKnownTypes;
+using Grpc.Core;
+using Sconce.Engine;
+using Sconce.Engine.Catalog;
+using Sconce.Engine.Execution;
+using Sconce.Server.Interceptors;
+using Sconce.Server.Mapping;
+
+namespace Sconce.Server.Services;
+
+/// <summary>What this process is and can build.</summary>
+internal sealed class HostService(EngineHost engine, SconceServerOptions options) : V1.HostService.HostServiceBase
+{
+    /// <summary>Settings that a caller can run into. Addresses, paths and log settings are the operator's own.</summary>
+    private static readonly string[] ServerLimits =
+    [
+        "max_message_bytes", "max_calls_per_connection", "drain_timeout", "request_id_retention", "request_id_capacity", "request_id_max_bytes",
+        "stream_in_flight", "stream_idle_timeout", "stream_min_bytes_per_second", "session_heartbeat",
+    ];
+
+    public override Task<V1.GetHostResponse> GetHost(V1.GetHostRequest request, ServerCallContext context)
+    {
+        var host = engine.Describe();
+        var response = new V1.GetHostResponse
+        {
+            Device = host.Device,
+            DeviceName = host.DeviceName,
+            DeviceUuid = host.DeviceUuid,
+            Memory = new V1.Memory
+            {
+                BudgetBytes = (ulong)host.Memory.BudgetBytes,
+                UsedBytes = (ulong)host.Memory.UsedBytes,
+                GraphBytes = (ulong)host.Memory.GraphBytes,
+                KeptTensorBytes = (ulong)host.Memory.KeptTensorBytes,
+                ResidentBytes = (ulong)host.Memory.ResidentBytes,
+            },
+            LibtorchVersion = host.LibtorchVersion,
+            TorchsharpVersion = host.TorchSharpVersion,
+            ContractVersion = Handshake.ContractVersion,
+            ServerVersion = Handshake.BuildVersion,
+            Started = host.Started.ToTimestamp(),
+            Modules = (uint)host.Modules,
+            LiveGraphs = (uint)host.LiveGraphs,
+            Devices = { host.Devices },
+        };
+        foreach (var (name, value) in host.Limits)
+        {
+            response.Limits[name] = value;
+        }
+
+        foreach (var name in ServerLimits)
+        {
+            response.Limits[name] = ServerSettings.Find(name)!.Read(options);
+        }
+
+        return Task.FromResult(response);
+    }
+
+    public override Task<V1.ListModuleTypesResponse> ListModuleTypes(V1.ListModuleTypesRequest request, ServerCallContext context)
+    {
+        if (!System.Enum.IsDefined(request.Kind))
+        {
+            throw EngineException.Invalid("kind", $"is {(int)request.Kind}, which is no TypeKind of contract {Handshake.ContractVersion}");
+        }
+
+        var response = new V1.ListModuleTypesResponse();
+        var types = ModuleCatalog.Types
+            .Where(type => (request.Kind == V1.TypeKind.Unspecified || (int)type.Kind == (int)request.Kind)
+                && type.Name.Contains(request.NameContains, StringComparison.OrdinalIgnoreCase))
+            .OrderBy(type => type.Kind).ThenBy(type => type.Name, StringComparer.Ordinal);
+        foreach (var type in types)
+        {
+            var result = new V1.ModuleType { Name = type.Name, Kind = (V1.TypeKind)type.Kind, Base = type.Base, Functional = type.Functional, Inputs = { type.Inputs } };
+            foreach (var argument in type.Arguments)
+            {
+                result.Arguments.Add(new V1.ModuleTypeArgument
+                {
+                    Name = argument.Name,
+                    Type = argument.Type,
+                    Required = argument.Required,
+                    DefaultValue = argument.Required ? null : StructMapping.ToValue(argument.Default),
+                });
+            }
+
+            response.Types_.Add(result);
+        }
+
+        return Task.FromResult(response);
+    }
+}

@@ -1,0 +1,56 @@
+using Grpc.Core;
+using Sconce.Engine;
+using Sconce.Engine.Execution;
+using Sconce.Server.ExactlyOnce;
+using Sconce.Server.Mapping;
+using Sconce.Server.Streams;
+
+namespace Sconce.Server.Services;
+
+/// <summary>The streams of TrainingService that carry tensors: optimizer state both ways, gradients out.</summary>
+internal sealed class OptimizerStreams(EngineHost engine, RequestIdStore once, SconceServerOptions options)
+{
+    public async Task GetStateAsync(V1.GetOptimizerStateRequest request, IServerStreamWriter<V1.GetOptimizerStateResponse> responses, ServerCallContext context)
+    {
+        var chunkBytes = StateSender.ChunkBytes(request.ChunkBytes);
+        using var snapshot = await engine.GetModule(request.Module).GetOptimizerStateAsync(request.Optimizer, context.CancellationToken).ConfigureAwait(false);
+        await responses.WriteAsync(new V1.GetOptimizerStateResponse { State = TrainingMapping.ToState(snapshot) }, context.CancellationToken).ConfigureAwait(false);
+        await StateSender.SendAsync(
+            snapshot.Tensors, chunkBytes, responses,
+            static chunk => new V1.GetOptimizerStateResponse { Chunk = chunk }, static end => new V1.GetOptimizerStateResponse { End = end },
+            context.CancellationToken).ConfigureAwait(false);
+    }
+
+    public async Task<V1.LoadOptimizerStateResponse> LoadStateAsync(IAsyncStreamReader<V1.LoadOptimizerStateRequest> requests, ServerCallContext context)
+    {
+        using var reader = new UploadReader<V1.LoadOptimizerStateRequest>(
+            requests, static message => message.Chunk, static message => message.End, options, context.CancellationToken);
+        var header = (await reader.ReadHeaderAsync().ConfigureAwait(false)).Header
+            ?? throw EngineException.Invalid("header", "is missing: the first message must be a header", "BAD_STREAM");
+        var state = header.State ?? throw EngineException.Invalid("header.state", "is not set; it lists the groups and the tensors that follow");
+        var module = engine.GetModule(header.Module);
+        using var upload = engine.ReserveState([.. state.Entries.Select(TrainingMapping.ToEntryInfo)], "header.state.entries");
+        var digest = await reader.ReceiveAsync(upload).ConfigureAwait(false);
+        return await once.RunAsync(header, header.RequestId, (h, cancellationToken) => LoadAsync(module, h, upload, cancellationToken), context.CancellationToken, digest, "header.request_id").ConfigureAwait(false);
+    }
+
+    public async Task GetGradientsAsync(V1.GetGradientsRequest request, IServerStreamWriter<V1.GetGradientsResponse> responses, ServerCallContext context)
+    {
+        var chunkBytes = StateSender.ChunkBytes(request.ChunkBytes);
+        using var snapshot = await engine.GetModule(request.Module).GetGradientsAsync(request.Path, [.. request.Parameters], context.CancellationToken).ConfigureAwait(false);
+        await responses.WriteAsync(new V1.GetGradientsResponse { Manifest = StateSender.ToManifest(snapshot) }, context.CancellationToken).ConfigureAwait(false);
+        await StateSender.SendAsync(
+            snapshot, chunkBytes, responses,
+            static chunk => new V1.GetGradientsResponse { Chunk = chunk }, static end => new V1.GetGradientsResponse { End = end }, context.CancellationToken).ConfigureAwait(false);
+    }
+
+    private static async Task<V1.LoadOptimizerStateResponse> LoadAsync(
+        HostedModule module, V1.LoadOptimizerStateHeader header, StateUpload upload, CancellationToken cancellationToken)
+    {
+        var scalars = new Dictionary<string, double>(header.State.Scalars, StringComparer.Ordinal);
+        var optimizer = await module.LoadOptimizerStateAsync(
+            header.Optimizer, TrainingMapping.ToStateGroups(header.State), scalars, upload,
+            header.HasIfGeneration ? header.IfGeneration : null, cancellationToken).ConfigureAwait(false);
+        return new V1.LoadOptimizerStateResponse { Optimizer = TrainingMapping.ToOptimizer(optimizer) };
+    }
+}

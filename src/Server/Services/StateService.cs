@@ -1,0 +1,43 @@
+using Grpc.Core;
+using Sconce.Engine;
+using Sconce.Engine.Execution;
+using Sconce.Server.ExactlyOnce;
+using Sconce.Server.Mapping;
+using Sconce.Server.Streams;
+
+namespace Sconce.Server.Services;
+
+/// <summary>State dicts out and in.</summary>
+internal sealed class StateService(EngineHost engine, RequestIdStore once, SconceServerOptions options) : V1.StateService.StateServiceBase
+{
+    public override async Task GetStateDict(V1.GetStateDictRequest request, IServerStreamWriter<V1.GetStateDictResponse> responseStream, ServerCallContext context)
+    {
+        var chunkBytes = StateSender.ChunkBytes(request.ChunkBytes);
+        using var snapshot = await engine.GetModule(request.Module).GetStateAsync(request.Path, [.. request.Keys], context.CancellationToken).ConfigureAwait(false);
+        await responseStream.WriteAsync(new V1.GetStateDictResponse { Manifest = StateSender.ToManifest(snapshot) }, context.CancellationToken).ConfigureAwait(false);
+        await StateSender.SendAsync(
+            snapshot, chunkBytes, responseStream,
+            static chunk => new V1.GetStateDictResponse { Chunk = chunk }, static end => new V1.GetStateDictResponse { End = end }, context.CancellationToken).ConfigureAwait(false);
+    }
+
+    public override async Task<V1.LoadStateDictResponse> LoadStateDict(IAsyncStreamReader<V1.LoadStateDictRequest> requestStream, ServerCallContext context)
+    {
+        using var reader = new UploadReader<V1.LoadStateDictRequest>(
+            requestStream, static message => message.Chunk, static message => message.End, options, context.CancellationToken);
+        var header = (await reader.ReadHeaderAsync().ConfigureAwait(false)).Header
+            ?? throw EngineException.Invalid("header", "is missing: the first message must be a header", "BAD_STREAM");
+
+        // Asked for first, so that a mistyped name does not cost an upload.
+        var module = engine.GetModule(header.Module);
+        using var upload = engine.ReserveState([.. header.Entries.Select(TrainingMapping.ToEntryInfo)], "header.entries");
+        var digest = await reader.ReceiveAsync(upload).ConfigureAwait(false);
+        return await once.RunAsync(header, header.RequestId, (h, cancellationToken) => LoadAsync(module, h, upload, cancellationToken), context.CancellationToken, digest, "header.request_id").ConfigureAwait(false);
+    }
+
+    private static async Task<V1.LoadStateDictResponse> LoadAsync(HostedModule module, V1.LoadStateDictHeader header, StateUpload upload, CancellationToken cancellationToken)
+    {
+        var target = new ChangeTarget(header.Path, header.HasIfGeneration ? header.IfGeneration : null);
+        var outcome = await module.LoadStateAsync(target, upload, !header.HasStrict || header.Strict, cancellationToken).ConfigureAwait(false);
+        return new V1.LoadStateDictResponse { MissingKeys = { outcome.MissingKeys }, UnexpectedKeys = { outcome.UnexpectedKeys }, Generation = outcome.Generation };
+    }
+}

@@ -1,0 +1,85 @@
+using System.IO.Hashing;
+using Sconce.Engine;
+
+namespace Sconce.Server.Streams;
+
+/// <summary>Follows an upload: every tensor's bytes, in the manifest's order, without gap, repeat or excess, then an end.</summary>
+/// <param name="lengths">Number of bytes of each tensor.</param>
+internal sealed class StateFraming(IReadOnlyList<long> lengths)
+{
+    private readonly XxHash3 _hash = new();
+    private int _entry = Next(lengths, -1);
+    private long _offset;
+
+    /// <summary>Whether every byte has come.</summary>
+    public bool IsComplete => _entry == lengths.Count;
+
+    /// <summary>XXH3 of the bytes so far.</summary>
+    public ulong Digest => _hash.GetCurrentHashAsUInt64();
+
+    /// <summary>Takes the next chunk, or refuses it with the offset that was expected.</summary>
+    public void Accept(uint entry, ulong offset, ReadOnlySpan<byte> data)
+    {
+        if (IsComplete)
+        {
+            throw Bad("chunk", $"tensor {entry} offset {offset} came after the last byte of the last tensor");
+        }
+
+        if (entry != _entry || offset != (ulong)_offset)
+        {
+            throw Bad("chunk", $"tensor {entry} offset {offset} came; expected tensor {_entry} offset {_offset}: chunks come in the manifest's order without gap or repeat");
+        }
+
+        if (data.IsEmpty)
+        {
+            throw Bad("chunk.data", $"is empty at tensor {_entry} offset {_offset}; send at least one byte");
+        }
+
+        var room = lengths[_entry] - _offset;
+        if (data.Length > room)
+        {
+            throw Bad("chunk.data", $"has {data.Length} bytes at tensor {_entry} offset {_offset}, but only {room} of its {lengths[_entry]} bytes are missing");
+        }
+
+        _hash.Append(data);
+        _offset += data.Length;
+        if (_offset == lengths[_entry])
+        {
+            _entry = Next(lengths, _entry);
+            _offset = 0;
+        }
+    }
+
+    /// <summary>Checks the end: nothing missing, and the digest as declared where one is.</summary>
+    public void End(ulong? declared)
+    {
+        if (!IsComplete)
+        {
+            throw Bad("end", $"came at tensor {_entry} offset {_offset}; {lengths[_entry] - _offset} bytes of it are missing");
+        }
+
+        if (declared is { } digest && digest != Digest)
+        {
+            throw new EngineException(
+                EngineError.DataLoss, "DIGEST_MISMATCH", $"the XXH3 of the bytes received is {Digest:x16}, but end.xxh3 is {digest:x16}; the bytes changed on the way: send them again");
+        }
+    }
+
+    /// <summary>What is refused where the stream ends without an end message.</summary>
+    public EngineException Truncated() => IsComplete
+        ? Bad("end", "is missing: the stream ended after the last byte; send an end message")
+        : Bad("end", $"is missing: the stream ended at tensor {_entry} offset {_offset}; {lengths[_entry] - _offset} bytes of it are missing");
+
+    private static EngineException Bad(string field, string message) => EngineException.Invalid(field, message, "BAD_STREAM");
+
+    /// <summary>The next tensor that has bytes: one of zero elements sends no chunk.</summary>
+    private static int Next(IReadOnlyList<long> lengths, int entry)
+    {
+        do
+        {
+            entry++;
+        }
+        while (entry < lengths.Count && lengths[entry] == 0);
+        return entry;
+    }
+}

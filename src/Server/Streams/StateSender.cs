@@ -1,0 +1,49 @@
+using System.IO.Hashing;
+using Google.Protobuf;
+using Grpc.Core;
+using Sconce.Engine;
+using Sconce.Engine.Execution;
+
+namespace Sconce.Server.Streams;
+
+/// <summary>Sends a snapshot as chunks and an end. The chunks show the snapshot's own memory.</summary>
+internal static class StateSender
+{
+    private const int DefaultChunk = 1 << 20;
+    private const int MaxChunk = 16 << 20;
+
+    public static int ChunkBytes(uint asked) => asked switch
+    {
+        0 => DefaultChunk,
+        <= MaxChunk => (int)asked,
+        _ => throw EngineException.Invalid("chunk_bytes", $"is {asked}; it must be <= {MaxChunk} (0 means {DefaultChunk})"),
+    };
+
+    public static async Task SendAsync<T>(
+        StateSnapshot snapshot, int chunkBytes, IServerStreamWriter<T> responses, Func<V1.StateChunk, T> chunk, Func<V1.StateEnd, T> end, CancellationToken cancellationToken)
+    {
+        var hash = new XxHash3();
+        for (var entry = 0; entry < snapshot.Entries.Count; entry++)
+        {
+            var length = snapshot.ByteLength(entry);
+            for (long offset = 0; offset < length; offset += chunkBytes)
+            {
+                var bytes = snapshot.Read(entry, offset, (int)Math.Min(chunkBytes, length - offset));
+                hash.Append(bytes.Span);
+
+                // Serialized before WriteAsync completes: the snapshot may go once the last write has.
+                await responses.WriteAsync(
+                    chunk(new V1.StateChunk { Entry = (uint)entry, Offset = (ulong)offset, Data = UnsafeByteOperations.UnsafeWrap(bytes) }), cancellationToken).ConfigureAwait(false);
+            }
+        }
+
+        await responses.WriteAsync(end(new V1.StateEnd { Xxh3 = hash.GetCurrentHashAsUInt64() }), cancellationToken).ConfigureAwait(false);
+    }
+
+    public static V1.StateManifest ToManifest(StateSnapshot snapshot) => new()
+    {
+        Generation = snapshot.Generation,
+        TotalBytes = (ulong)snapshot.TotalBytes,
+        Entries = { snapshot.Entries.Select(Mapping.TrainingMapping.ToEntry) },
+    };
+}
