@@ -11,24 +11,16 @@ internal static class TrainingMapping
     public static LossSpec ToLoss(V1.Loss? loss, string prefix) =>
         loss is null ? throw EngineException.Invalid(prefix + "loss", "is not set; name a loss of torch.nn such as CrossEntropyLoss") : new LossSpec(loss.Type, StructMapping.ToArgs(loss.Args));
 
-    public static GradientClip? ToClip(V1.GradientClip? clip, string field, bool required = false)
+    public static GradientClip? ToClip(V1.GradientClip? clip, string field)
     {
         if (clip is null)
         {
-            return required ? throw EngineException.Invalid(field, "is not set; give max_norm or clip_value") : null;
+            return null;
         }
 
-        var normType = clip.HasNormType ? clip.NormType : 2;
-        return clip.MethodCase switch
-        {
-            // Not "<= 0": a NaN must be refused too.
-            V1.GradientClip.MethodOneofCase.MaxNorm when !(clip.MaxNorm > 0) => throw EngineException.Invalid(field + ".max_norm", $"is {clip.MaxNorm}; it must be > 0"),
-            V1.GradientClip.MethodOneofCase.MaxNorm when !(normType > 0) => throw EngineException.Invalid(field + ".norm_type", $"is {normType}; it must be > 0"),
-            V1.GradientClip.MethodOneofCase.MaxNorm => new GradientClip(clip.MaxNorm, null, normType),
-            V1.GradientClip.MethodOneofCase.ClipValue when !(clip.ClipValue > 0) => throw EngineException.Invalid(field + ".clip_value", $"is {clip.ClipValue}; it must be > 0"),
-            V1.GradientClip.MethodOneofCase.ClipValue => new GradientClip(null, clip.ClipValue, normType),
-            _ => throw EngineException.Invalid(field, "names no method; give max_norm or clip_value"),
-        };
+        var result = new GradientClip(clip.HasMaxNorm ? clip.MaxNorm : null, clip.HasClipValue ? clip.ClipValue : null, clip.HasNormType ? clip.NormType : 2);
+        result.Check(field);
+        return result;
     }
 
     public static ParamGroupSpec ToGroup(V1.ParamGroup group) => new([.. group.Parameters], StructMapping.ToArgs(group.Args));
@@ -76,9 +68,9 @@ internal static class TrainingMapping
         return state;
     }
 
-    public static IReadOnlyList<OptimizerStateGroup> ToStateGroups(V1.OptimizerState state) =>
+    public static IReadOnlyList<StateGroup> ToStateGroups(V1.OptimizerState state) =>
     [
-        .. state.Groups.Select((group, g) => new OptimizerStateGroup(
+        .. state.Groups.Select((group, g) => new StateGroup(
             [
                 .. group.Parameters.Select((number, i) => number <= int.MaxValue
                     ? (int)number

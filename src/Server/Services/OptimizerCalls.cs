@@ -81,7 +81,7 @@ internal sealed class OptimizerCalls(EngineHost engine)
     public async Task<V1.ClipGradientsResponse> ClipGradientsAsync(V1.ClipGradientsRequest request, CancellationToken cancellationToken)
     {
         var target = new ChangeTarget(request.Path, request.HasIfGeneration ? request.IfGeneration : null);
-        var clip = TrainingMapping.ToClip(request.Clip, "clip", required: true)!;
+        var clip = TrainingMapping.ToClip(request.Clip, "clip") ?? throw EngineException.Invalid("clip", "is not set; give max_norm or clip_value");
         var norm = await engine.GetModule(request.Module).ClipGradientsAsync(target, clip, cancellationToken).ConfigureAwait(false);
         var response = new V1.ClipGradientsResponse();
         if (norm is { } value)
