@@ -130,7 +130,8 @@ internal sealed class ModuleService(EngineHost engine, RequestIdStore once) : V1
     {
         var target = new ChangeTarget(request.Path, request.HasIfGeneration ? request.IfGeneration : null);
         var plan = ConversionMapping.ToPlan(request);
-        var outcome = await engine.GetModule(request.Module).ApplyAsync(target, plan, cancellationToken).ConfigureAwait(false);
+        long? seed = request.HasSeed ? request.Seed : null;
+        var outcome = await engine.GetModule(request.Module).ApplyAsync(target, plan, seed, cancellationToken).ConfigureAwait(false);
         return new V1.ApplyResponse { Module = ModuleMapping.ToModule(outcome.Module), Applied = { outcome.Applied } };
     }
 }
