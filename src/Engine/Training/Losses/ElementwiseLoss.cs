@@ -37,7 +37,16 @@ internal sealed class ElementwiseLoss(string type, string functional, Func<LossC
         }
     }
 
-    public override Tensor Compute(LossCall call) => compute(call, ReductionOf(call));
+    public override Tensor Compute(LossCall call)
+    {
+        // Broadcast here: libtorch does it too, and prints a warning each time.
+        if (!Strict && !call[0].shape.AsSpan().SequenceEqual(call[1].shape))
+        {
+            call = call.Broadcast();
+        }
+
+        return compute(call, ReductionOf(call));
+    }
 
     public static IEnumerable<LossRule> All { get; } =
     [
@@ -56,7 +65,22 @@ internal sealed class ElementwiseLoss(string type, string functional, Func<LossC
             (call, by) => nn.functional.binary_cross_entropy_with_logits(call[0], call[1], call.Vector("weight"), by, call.Vector("pos_weight")),
             Weight(), Weight("pos_weight")) { Strict = true },
         new ElementwiseLoss("PoissonNLLLoss", "poisson_nll_loss",
-            (call, by) => nn.functional.poisson_nll_loss(call[0], call[1], call.Args.Bool("log_input"), call.Args.Bool("full"), (float)call.Args.Float("eps"), by),
-            Argument.Bool("log_input", true), Argument.Bool("full", false), Argument.Float("eps").Or(1e-8)),
+            (call, _) => Reduce(Poisson(call), call), Argument.Bool("log_input", true), Argument.Bool("full", false), Argument.Float("eps").Or(1e-8)),
     ];
+
+    // Ours: TorchSharp's eps does not reach libtorch, as a comparison with PyTorch showed.
+    private static Tensor Poisson(LossCall call)
+    {
+        var (input, target) = (call[0], call[1]);
+        var loss = call.Args.Bool("log_input")
+            ? input.exp().sub(target.mul(input))
+            : input.sub(target.mul(input.add(call.Args.Float("eps")).log()));
+        if (!call.Args.Bool("full"))
+        {
+            return loss;
+        }
+
+        var stirling = target.mul(target.log()).sub(target).add(target.mul(2 * Math.PI).log().mul(0.5));
+        return loss.add(stirling.masked_fill(target.le(1), 0));
+    }
 }

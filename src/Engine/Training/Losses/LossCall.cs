@@ -19,6 +19,9 @@ internal sealed class LossCall(LossRule rule, BoundArguments args, IReadOnlyList
 
     public Tensor this[int index] => inputs[index];
 
+    /// <summary>The same call with its inputs expanded to their common shape.</summary>
+    public LossCall Broadcast() => new(rule, args, broadcast_tensors([.. inputs]).ToArray(), fields);
+
     /// <summary>A list of numbers as a tensor like the first input, or null where it was not given.</summary>
     public Tensor? Vector(string name) => args.FloatsOrNone(name) is { } numbers ? tensor(numbers, inputs[0].dtype, inputs[0].device) : null;
 

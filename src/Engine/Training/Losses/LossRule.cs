@@ -11,7 +11,7 @@ internal abstract class LossRule(string type, string functional, string[] inputs
     /// <summary>Names of what it takes, in order.</summary>
     public IReadOnlyList<string> Inputs => inputs;
 
-    public IReadOnlyList<Argument> Arguments { get; } = 
+    public IReadOnlyList<Argument> Arguments { get; } =
         [.. arguments, Argument.Text("reduction", batchMean ? ["none", "batchmean", "mean", "sum"] : ["none", "mean", "sum"]).Or("mean")];
 
     public CatalogType Description =>

@@ -34,7 +34,7 @@ internal abstract class CycleSchedule(IReadOnlyList<OptionSet> groups, OptionSet
     {
         if (group.Has("betas"))
         {
-            group.Set("betas", new object?[] { value, group.Pair("betas").Second });
+            group.Set("betas", new[] { value, group.Pair("betas").Second });
         }
         else
         {
