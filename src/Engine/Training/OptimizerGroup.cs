@@ -32,6 +32,7 @@ internal sealed class OptimizerGroup(IReadOnlyList<NamedParameter> parameters, O
             if (everything && (specs.Count > 1 || taken.Count > 0))
             {
                 wrong.Add(new($"{group}.parameters", "is empty; only the first and only group may be, and then means all parameters. Name some, e.g. \"*.bias\""));
+                continue;
             }
 
             wrong.AddRange(specs[g].Parameters
