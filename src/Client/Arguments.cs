@@ -67,6 +67,7 @@ public sealed class Arguments : IReadOnlyCollection<(string Name, object? Value)
             Value.ForNumber(value is Half half ? (double)half : Convert.ToDouble(value, CultureInfo.InvariantCulture)),
         IEnumerable list => Value.ForList([.. list.Cast<object?>().Select(item => ToValue(name, item))]),
         ITuple tuple => Value.ForList([.. Enumerable.Range(0, tuple.Length).Select(i => ToValue(name, tuple[i]))]),
-        _ => throw new ArgumentException($"The argument '{name}' is of type {value.GetType()}; expected a number, bool, string, null, dtype, or a list of these."),
+        _ => throw new ArgumentException(
+            $"The argument '{name}' is of type {value.GetType()}; expected a number, bool, string, null, dtype, or a list of these."),
     };
 }

@@ -1,6 +1,8 @@
 namespace Sconce.Client;
 
-/// <summary>What calls through <see cref="RemoteModule.With"/> and <see cref="RemoteOptimizer.With"/> carry besides their arguments.</summary>
+/// <summary>
+/// What calls through <see cref="RemoteModule.With"/> and <see cref="RemoteOptimizer.With"/> carry besides their arguments.
+/// </summary>
 public sealed record CallSettings
 {
     /// <summary>Disposing is best effort and must not hold its caller up: what cannot be freed now expires.</summary>
@@ -13,11 +15,14 @@ public sealed record CallSettings
     public ulong? IfGeneration { get; init; }
 
     /// <summary>
-    /// The id that makes a repeat of the same call return the first answer, for a caller that must not repeat a call after its own restart. Belongs to one
+    /// The id that makes a repeat of the same call return the first answer, for a caller that must not repeat a call after its own restart.
+    /// Belongs to one
     /// call. Null lets the client choose one for each call, which covers its own retries.
     /// </summary>
     public string? RequestId { get; init; }
 
-    /// <summary>Time that a call may take, retries included; null is <see cref="SconceClientOptions.Timeout"/> (none for streams).</summary>
+    /// <summary>
+    /// Time that a call may take, retries included; null is <see cref="SconceClientOptions.Timeout"/> (none for streams).
+    /// </summary>
     public TimeSpan? Timeout { get; init; }
 }

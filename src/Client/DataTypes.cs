@@ -37,7 +37,8 @@ public static class DataTypes
         if (typeof(T) == typeof(Complex64)) return DataType.Complex64;
         if (typeof(T) == typeof(Complex)) return DataType.Complex128;
         throw new NotSupportedException(
-            $"No tensor has elements of type {typeof(T)}. Use float, double, Half, BFloat16, byte, sbyte, short, int, long, bool, Complex64 or Complex.");
+            $"No tensor has elements of type {typeof(T)}. "
+            + "Use float, double, Half, BFloat16, byte, sbyte, short, int, long, bool, Complex64 or Complex.");
     }
 
     /// <summary>Bytes of one element.</summary>

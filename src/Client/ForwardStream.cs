@@ -19,21 +19,26 @@ public sealed class ForwardStream : IAsyncDisposable
     internal ForwardStream(RemoteModule module, int maxInFlight)
     {
         _module = module;
-        _pipeline = new(module.Rpc, nameof(ForwardStream), module.Rpc.Execution.ForwardStream, response => (response.Id, response.Error), maxInFlight);
+        var rpc = module.Rpc;
+        _pipeline = new(rpc, nameof(ForwardStream), rpc.Execution.ForwardStream, response => (response.Id, response.Error), maxInFlight);
     }
 
     /// <summary>Calls the module after the calls before it. Does not wait for their answers, only for a place in the pipeline.</summary>
     /// <param name="inputs">Its inputs; leave their memory alone until the answer is there.</param>
     /// <param name="options">What to do besides; null is nothing.</param>
     /// <param name="cancellationToken">Stops waiting; a call not yet sent is then never sent.</param>
-    public async Task<RemoteValue> ForwardAsync(Inputs inputs, ForwardOptions? options = null, CancellationToken cancellationToken = default)
+    public async Task<RemoteValue> ForwardAsync(
+        Inputs inputs, ForwardOptions? options = null, CancellationToken cancellationToken = default)
     {
         var forward = _module.NewForward(inputs, options);
-        var response = await _pipeline.SendAsync(id => new ForwardStreamRequest { Id = id, Forward = forward }, cancellationToken).ConfigureAwait(false);
+        ForwardStreamRequest Request(ulong id) => new() { Id = id, Forward = forward };
+        var response = await _pipeline.SendAsync(Request, cancellationToken).ConfigureAwait(false);
         return RemoteModule.ToValue(response.Forward);
     }
 
-    /// <summary>Takes no more calls and waits until those before are answered; throws what ended the stream early, if anything did.</summary>
+    /// <summary>
+    /// Takes no more calls and waits until those before are answered; throws what ended the stream early, if anything did.
+    /// </summary>
     public Task CompleteAsync() => _pipeline.CompleteAsync();
 
     /// <summary>Ends the stream; calls without an answer are cancelled.</summary>

@@ -71,7 +71,9 @@ public sealed class Inputs : IReadOnlyList<TensorData>
         ArgumentException.ThrowIfNullOrEmpty(name);
         ArgumentNullException.ThrowIfNull(tensor);
         var named = new Dictionary<string, TensorData>(_named);
-        return named.TryAdd(name, tensor) ? new Inputs(_positional, named) : throw new ArgumentException($"The input '{name}' was given twice.", nameof(name));
+        return named.TryAdd(name, tensor)
+            ? new Inputs(_positional, named)
+            : throw new ArgumentException($"The input '{name}' was given twice.", nameof(name));
     }
 
     /// <inheritdoc/>
@@ -95,6 +97,9 @@ public sealed class Inputs : IReadOnlyList<TensorData>
     internal void RefuseNamed(string parameter)
     {
         if (_named.Count > 0)
-            throw new ArgumentException($"'{parameter}' is a list of tensors and takes no names; '{_named.Keys.First()}' was given.", parameter);
+        {
+            throw new ArgumentException(
+                $"'{parameter}' is a list of tensors and takes no names; '{_named.Keys.First()}' was given.", parameter);
+        }
     }
 }

@@ -1,10 +1,12 @@
+using System.Runtime.CompilerServices;
 using Google.Protobuf;
 using Sconce.V1;
 
 namespace Sconce.Client;
 
 /// <summary>
-/// Writes module specs and losses as PyTorch code reads. <see cref="Module"/> and <see cref="Loss"/> reach every type of the host's catalogue
+/// Writes module specs and losses as PyTorch code reads. <see cref="Module"/> and <see cref="Loss"/> reach every type of the host's
+/// catalogue
 /// (<see cref="SconceClient.ListModuleTypesAsync"/>); the named ones are short forms of those used most.
 /// </summary>
 public static class Nn
@@ -21,6 +23,7 @@ public static class Nn
 
     /// <summary>nn.Sequential of modules, named "0", "1", ….</summary>
     /// <param name="modules">The modules in order.</param>
+    [OverloadResolutionPriority(1)] // Sequential() is one of nothing, in either form
     public static ModuleSpec Sequential(params IEnumerable<ModuleSpec> modules) => Container("Sequential", modules);
 
     /// <summary>nn.Sequential of named modules: <c>Nn.Sequential(("stem", Nn.Linear(8, 8)), ("head", Nn.Linear(8, 2)))</c>.</summary>
@@ -46,7 +49,9 @@ public static class Nn
         return spec;
     }
 
-    /// <summary>Reads a spec from protobuf's JSON form, e.g. <c>{"type": "Linear", "args": {"in_features": 784, "out_features": 10}}</c>.</summary>
+    /// <summary>
+    /// Reads a spec from protobuf's JSON form, e.g. <c>{"type": "Linear", "args": {"in_features": 784, "out_features": 10}}</c>.
+    /// </summary>
     /// <param name="json">The text.</param>
     /// <exception cref="FormatException">Not such JSON; the message says where.</exception>
     public static ModuleSpec Parse(string json)
@@ -77,7 +82,14 @@ public static class Nn
     /// <param name="padding">Padding on every side.</param>
     /// <param name="bias">Whether it learns a bias.</param>
     public static ModuleSpec Conv2d(int inChannels, int outChannels, int kernelSize, int stride = 1, int padding = 0, bool bias = true) =>
-        Module("Conv2d", ("in_channels", inChannels), ("out_channels", outChannels), ("kernel_size", kernelSize), ("stride", stride), ("padding", padding), ("bias", bias));
+        Module(
+            "Conv2d",
+            ("in_channels", inChannels),
+            ("out_channels", outChannels),
+            ("kernel_size", kernelSize),
+            ("stride", stride),
+            ("padding", padding),
+            ("bias", bias));
 
     /// <summary>nn.BatchNorm2d.</summary>
     /// <param name="numFeatures">Channels.</param>
@@ -115,7 +127,8 @@ public static class Nn
     /// <param name="args">Constructor arguments by PyTorch's names.</param>
     public static Loss MSELoss(params Arguments args) => Loss("MSELoss", args);
 
-    private static ModuleSpec Container(string type, IEnumerable<ModuleSpec> modules) => Container(type, modules.Select(module => ("", module)));
+    private static ModuleSpec Container(string type, IEnumerable<ModuleSpec> modules) =>
+        Container(type, modules.Select(module => ("", module)));
 
     private static ModuleSpec Container(string type, IEnumerable<(string Name, ModuleSpec Module)> modules)
     {

@@ -6,7 +6,9 @@ namespace Sconce.Client;
 /// <summary>
 /// An autograd graph kept on the server by <see cref="RemoteModule.ForwardWithGraphAsync"/>: compute a loss here, give its gradient back.
 /// </summary>
-/// <remarks>Backward uses it up unless told to keep it; disposing releases one that is left. It also ends at <see cref="Expires"/>.</remarks>
+/// <remarks>
+/// Backward uses it up unless told to keep it; disposing releases one that is left. It also ends at <see cref="Expires"/>.
+/// </remarks>
 public sealed class RemoteGraph : IAsyncDisposable
 {
     private readonly RemoteModule _module;
@@ -40,10 +42,13 @@ public sealed class RemoteGraph : IAsyncDisposable
         BackwardAsync(Inputs.Empty, retainGraph, cancellationToken);
 
     /// <summary>Runs backward: adds to the gradients of the parameters and returns those of the inputs.</summary>
-    /// <param name="outputGrads">Gradient of each tensor of the output in order, a tuple flattened; <see cref="TensorData.None"/> for one that takes no part.</param>
+    /// <param name="outputGrads">
+    /// Gradient of each tensor of the output in order, a tuple flattened; <see cref="TensorData.None"/> for one that takes no part.
+    /// </param>
     /// <param name="retainGraph">Keep the graph for another backward.</param>
     /// <param name="cancellationToken">Stops waiting.</param>
-    public async Task<InputGradients> BackwardAsync(Inputs outputGrads, bool retainGraph = false, CancellationToken cancellationToken = default)
+    public async Task<InputGradients> BackwardAsync(
+        Inputs outputGrads, bool retainGraph = false, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(outputGrads);
         var gradients = await _module.BackwardAsync(Id, outputGrads, retainGraph, cancellationToken).ConfigureAwait(false);

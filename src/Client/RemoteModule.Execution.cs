@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using Google.Protobuf.WellKnownTypes;
 using Sconce.Client.Internal;
 using Sconce.V1;
@@ -13,18 +14,22 @@ public sealed partial class RemoteModule
     /// <param name="inputs">Its inputs.</param>
     /// <param name="options">What to do besides; null is nothing.</param>
     /// <param name="cancellationToken">Stops waiting; work still queued on the server is then never run.</param>
-    public async Task<RemoteValue> ForwardAsync(Inputs inputs, ForwardOptions? options = null, CancellationToken cancellationToken = default)
+    public async Task<RemoteValue> ForwardAsync(
+        Inputs inputs, ForwardOptions? options = null, CancellationToken cancellationToken = default)
     {
         var request = NewForward(inputs, options);
-        return ToValue(await Rpc.UnaryAsync(Rpc.Execution.ForwardAsync, request, _settings, cancellationToken).ConfigureAwait(false));
+        return ToValue(await SendAsync(Rpc.Execution.ForwardAsync, request, cancellationToken).ConfigureAwait(false));
     }
 
-    /// <summary>Calls the module and keeps the autograd graph on the server, for a loss computed here: dispose it or run its backward.</summary>
+    /// <summary>
+    /// Calls the module and keeps the autograd graph on the server, for a loss computed here: dispose it or run its backward.
+    /// </summary>
     /// <remarks>Repeated only where the server certainly did not run it: a second run would leave a graph that nobody knows.</remarks>
     /// <param name="inputs">Its inputs.</param>
     /// <param name="options">What to do besides; null is the defaults.</param>
     /// <param name="cancellationToken">Stops waiting.</param>
-    public async Task<RemoteGraph> ForwardWithGraphAsync(Inputs inputs, GraphOptions? options = null, CancellationToken cancellationToken = default)
+    public async Task<RemoteGraph> ForwardWithGraphAsync(
+        Inputs inputs, GraphOptions? options = null, CancellationToken cancellationToken = default)
     {
         options ??= new GraphOptions();
         var request = NewForward(inputs, null);
@@ -34,7 +39,7 @@ public sealed partial class RemoteModule
         request.Session = options.Session?.Id ?? "";
         if (options.TimeToLive is { } ttl)
             request.GraphTtl = Duration.FromTimeSpan(ttl);
-        var response = await Rpc.UnaryAsync(Rpc.Execution.ForwardAsync, request, _settings, cancellationToken, Repeat.IfNotRun).ConfigureAwait(false);
+        var response = await SendAsync(Rpc.Execution.ForwardAsync, request, cancellationToken, Repeat.IfNotRun).ConfigureAwait(false);
         return new RemoteGraph(this, response.Graph, ToValue(response));
     }
 
@@ -44,11 +49,12 @@ public sealed partial class RemoteModule
     /// <param name="inputs">Its inputs.</param>
     /// <param name="options">What to do besides; null is nothing.</param>
     /// <param name="cancellationToken">Stops waiting.</param>
-    public async Task<RemoteValue> CallAsync(string method, Inputs inputs, ForwardOptions? options = null, CancellationToken cancellationToken = default)
+    public async Task<RemoteValue> CallAsync(
+        string method, Inputs inputs, ForwardOptions? options = null, CancellationToken cancellationToken = default)
     {
         ArgumentException.ThrowIfNullOrEmpty(method);
         var request = new CallRequest { Method = method, Forward = NewForward(inputs, options) };
-        var response = await Rpc.UnaryAsync(Rpc.Execution.CallAsync, request, _settings, cancellationToken, Repeat.IfNotRun).ConfigureAwait(false);
+        var response = await SendAsync(Rpc.Execution.CallAsync, request, cancellationToken, Repeat.IfNotRun).ConfigureAwait(false);
         return ToValue(response.Forward);
     }
 
@@ -66,13 +72,14 @@ public sealed partial class RemoteModule
         IAsyncEnumerable<Inputs> inputs,
         ForwardOptions? options = null,
         int maxInFlight = 16,
-        [System.Runtime.CompilerServices.EnumeratorCancellation] CancellationToken cancellationToken = default)
+        [EnumeratorCancellation] CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(inputs);
         var stream = OpenForwardStream(maxInFlight);
         await using (stream.ConfigureAwait(false))
         {
-            await foreach (var output in Pipelines.RunAsync(inputs, next => stream.ForwardAsync(next, options, cancellationToken), maxInFlight, cancellationToken).ConfigureAwait(false))
+            Task<RemoteValue> ForwardAsync(Inputs next) => stream.ForwardAsync(next, options, cancellationToken);
+            await foreach (var output in Pipelines.RunAsync(inputs, ForwardAsync, maxInFlight, cancellationToken).ConfigureAwait(false))
                 yield return output;
         }
     }
@@ -89,14 +96,15 @@ public sealed partial class RemoteModule
 
     internal static RemoteValue ToValue(ForwardResponse response) => new(response.Output, response.Generation);
 
-    internal async Task<InputGradients> BackwardAsync(string graph, Inputs outputGrads, bool retainGraph, CancellationToken cancellationToken)
+    internal async Task<InputGradients> BackwardAsync(
+        string graph, Inputs outputGrads, bool retainGraph, CancellationToken cancellationToken)
     {
         outputGrads.RefuseNamed(nameof(outputGrads));
         var request = new BackwardRequest { Module = Name, Graph = graph, RetainGraph = retainGraph, RequestId = NewRequestId() };
         outputGrads.CopyTo(request.OutputGrads);
         if (IfGeneration is { } generation)
             request.IfGeneration = generation;
-        var response = await Rpc.UnaryAsync(Rpc.Execution.BackwardAsync, request, _settings, cancellationToken).ConfigureAwait(false);
+        var response = await SendAsync(Rpc.Execution.BackwardAsync, request, cancellationToken).ConfigureAwait(false);
         return new InputGradients(
             [.. response.InputGrads.Select(TensorData.From)],
             response.NamedInputGrads.ToDictionary(named => named.Key, named => TensorData.From(named.Value)),

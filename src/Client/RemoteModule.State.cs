@@ -25,7 +25,8 @@ public sealed partial class RemoteModule
     /// <param name="strict">Refuse missing and unexpected keys; false reports them. A shape that differs is refused either way.</param>
     /// <param name="cancellationToken">Stops waiting; nothing is loaded unless everything had arrived.</param>
     /// <returns>Missing and unexpected keys, and the new generation.</returns>
-    public Task<LoadStateDictResponse> LoadStateDictAsync(StateDict state, bool strict = true, CancellationToken cancellationToken = default)
+    public Task<LoadStateDictResponse> LoadStateDictAsync(
+        StateDict state, bool strict = true, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(state);
         var header = new LoadStateDictHeader { Module = Name, Path = Path, Strict = strict, RequestId = NewRequestId() };

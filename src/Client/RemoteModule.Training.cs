@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using Sconce.Client.Internal;
 using Sconce.V1;
 
@@ -20,7 +21,7 @@ public sealed partial class RemoteModule
         request.Groups.AddRange((groups ?? []).Select(group => group.ToMessage()));
         if (IfGeneration is { } generation)
             request.IfGeneration = generation;
-        var response = await Rpc.UnaryAsync(Rpc.Training.CreateOptimizerAsync, request, _settings, cancellationToken).ConfigureAwait(false);
+        var response = await SendAsync(Rpc.Training.CreateOptimizerAsync, request, cancellationToken).ConfigureAwait(false);
         return new RemoteOptimizer(Rpc, Name, response.Optimizer.Name, null);
     }
 
@@ -38,7 +39,7 @@ public sealed partial class RemoteModule
         Inputs inputs, Inputs targets, Loss loss, TrainStepOptions? options = null, CancellationToken cancellationToken = default)
     {
         var request = NewTrainStep(inputs, targets, loss, options);
-        return TrainStepResult.From(await Rpc.UnaryAsync(Rpc.Training.TrainStepAsync, request, _settings, cancellationToken).ConfigureAwait(false));
+        return TrainStepResult.From(await SendAsync(Rpc.Training.TrainStepAsync, request, cancellationToken).ConfigureAwait(false));
     }
 
     /// <summary>Opens a pipeline of training steps: several in flight over one stream, taken and answered in order.</summary>
@@ -47,9 +48,14 @@ public sealed partial class RemoteModule
     /// <param name="maxInFlight">Most steps without an answer at a time; further ones wait.</param>
     /// <param name="stopOnError">Whether a step that fails ends the stream and keeps those behind it from being taken.</param>
     public TrainStream OpenTrainStream(Loss loss, TrainStepOptions? options = null, int maxInFlight = 8, bool stopOnError = true) =>
-        new(this, loss, options, maxInFlight, stopOnError);
+        _settings?.RequestId is { } id
+            ? throw new InvalidOperationException(
+                $"The request id '{id}' belongs to one call, and a stream makes many: open it on the module without With.")
+            : new(this, loss, options, maxInFlight, stopOnError);
 
-    /// <summary>Trains on a sequence of batches through a pipeline: <c>await foreach (var step in model.TrainStreamAsync(batches, loss))</c>.</summary>
+    /// <summary>
+    /// Trains on a sequence of batches through a pipeline: <c>await foreach (var step in model.TrainStreamAsync(batches, loss))</c>.
+    /// </summary>
     /// <param name="batches">The batches, read as the pipeline has room.</param>
     /// <param name="loss">The loss of every step.</param>
     /// <param name="options">What each step does besides; null is the defaults.</param>
@@ -61,13 +67,14 @@ public sealed partial class RemoteModule
         Loss loss,
         TrainStepOptions? options = null,
         int maxInFlight = 8,
-        [System.Runtime.CompilerServices.EnumeratorCancellation] CancellationToken cancellationToken = default)
+        [EnumeratorCancellation] CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(batches);
         var stream = OpenTrainStream(loss, options, maxInFlight);
         await using (stream.ConfigureAwait(false))
         {
-            await foreach (var step in Pipelines.RunAsync(batches, batch => stream.StepAsync(batch.Inputs, batch.Targets, cancellationToken), maxInFlight, cancellationToken).ConfigureAwait(false))
+            Task<TrainStepResult> StepAsync(TrainBatch batch) => stream.StepAsync(batch.Inputs, batch.Targets, cancellationToken);
+            await foreach (var step in Pipelines.RunAsync(batches, StepAsync, maxInFlight, cancellationToken).ConfigureAwait(false))
                 yield return step;
         }
     }
@@ -86,16 +93,22 @@ public sealed partial class RemoteModule
         ArgumentNullException.ThrowIfNull(targets);
         ArgumentNullException.ThrowIfNull(loss);
         targets.RefuseNamed(nameof(targets));
-        var request = new ForwardBackwardRequest { Module = Name, Path = Path, Loss = loss, LossScale = lossScale, ReturnOutput = returnOutput, RequestId = NewRequestId() };
+        var request = new ForwardBackwardRequest
+        {
+            Module = Name, Path = Path, Loss = loss, LossScale = lossScale, ReturnOutput = returnOutput, RequestId = NewRequestId(),
+        };
         inputs.CopyTo(request.Inputs, request.NamedInputs);
         targets.CopyTo(request.Targets);
         if (IfGeneration is { } generation)
             request.IfGeneration = generation;
-        var response = await Rpc.UnaryAsync(Rpc.Training.ForwardBackwardAsync, request, _settings, cancellationToken).ConfigureAwait(false);
-        return new ForwardBackwardResult(response.Loss, response.Output is null ? null : new RemoteValue(response.Output, response.Generation), response.Generation);
+        var response = await SendAsync(Rpc.Training.ForwardBackwardAsync, request, cancellationToken).ConfigureAwait(false);
+        var output = response.Output is null ? null : new RemoteValue(response.Output, response.Generation);
+        return new ForwardBackwardResult(response.Loss, output, response.Generation);
     }
 
-    /// <summary>Clips gradients in place (clip_grad_norm_, clip_grad_value_): <c>model.ClipGradientsAsync(new() { MaxNorm = 1 })</c>.</summary>
+    /// <summary>
+    /// Clips gradients in place (clip_grad_norm_, clip_grad_value_): <c>model.ClipGradientsAsync(new() { MaxNorm = 1 })</c>.
+    /// </summary>
     /// <param name="clip">How.</param>
     /// <param name="cancellationToken">Stops waiting.</param>
     /// <returns>The total norm before clipping; null where they were clipped by value.</returns>
@@ -105,7 +118,7 @@ public sealed partial class RemoteModule
         var request = new ClipGradientsRequest { Module = Name, Path = Path, Clip = clip, RequestId = NewRequestId() };
         if (IfGeneration is { } generation)
             request.IfGeneration = generation;
-        var response = await Rpc.UnaryAsync(Rpc.Training.ClipGradientsAsync, request, _settings, cancellationToken).ConfigureAwait(false);
+        var response = await SendAsync(Rpc.Training.ClipGradientsAsync, request, cancellationToken).ConfigureAwait(false);
         return response.HasGradNorm ? response.GradNorm : null;
     }
 
@@ -115,7 +128,8 @@ public sealed partial class RemoteModule
     public Task ManualSeedAsync(long seed, CancellationToken cancellationToken = default)
     {
         RequireWhole("a seed");
-        return Rpc.UnaryAsync(Rpc.Training.ManualSeedAsync, new ManualSeedRequest { Module = Name, Seed = seed, RequestId = NewRequestId() }, _settings, cancellationToken);
+        var request = new ManualSeedRequest { Module = Name, Seed = seed, RequestId = NewRequestId() };
+        return SendAsync(Rpc.Training.ManualSeedAsync, request, cancellationToken);
     }
 
     internal TrainStepRequest NewTrainStep(Inputs inputs, Inputs targets, Loss loss, TrainStepOptions? options)

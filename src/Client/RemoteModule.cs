@@ -1,3 +1,4 @@
+using Grpc.Core;
 using Sconce.Client.Internal;
 using Sconce.V1;
 
@@ -61,13 +62,13 @@ public sealed partial class RemoteModule
     public async Task<Module> GetAsync(CancellationToken cancellationToken = default)
     {
         var request = new GetModuleRequest { Module = Name };
-        return (await Rpc.UnaryAsync(Rpc.Modules.GetModuleAsync, request, _settings, cancellationToken).ConfigureAwait(false)).Module;
+        return (await SendAsync(Rpc.Modules.GetModuleAsync, request, cancellationToken).ConfigureAwait(false)).Module;
     }
 
     /// <summary>The tree from here on: types, modes, parameters, buffers, and PyTorch's printed form (Repr).</summary>
     /// <param name="cancellationToken">Stops waiting.</param>
     public Task<DescribeModuleResponse> DescribeAsync(CancellationToken cancellationToken = default) =>
-        Rpc.UnaryAsync(Rpc.Modules.DescribeModuleAsync, new DescribeModuleRequest { Module = Name, Path = Path }, _settings, cancellationToken);
+        SendAsync(Rpc.Modules.DescribeModuleAsync, new DescribeModuleRequest { Module = Name, Path = Path }, cancellationToken);
 
     /// <summary>Sets training mode, recursively (nn.Module.train). A train policy survives it.</summary>
     /// <param name="mode">True trains, false evaluates.</param>
@@ -77,7 +78,7 @@ public sealed partial class RemoteModule
         var request = new TrainRequest { Module = Name, Path = Path, Mode = mode, RequestId = NewRequestId() };
         if (IfGeneration is { } generation)
             request.IfGeneration = generation;
-        return (await Rpc.UnaryAsync(Rpc.Modules.TrainAsync, request, _settings, cancellationToken).ConfigureAwait(false)).Module;
+        return (await SendAsync(Rpc.Modules.TrainAsync, request, cancellationToken).ConfigureAwait(false)).Module;
     }
 
     /// <summary>Sets evaluation mode, recursively (nn.Module.eval).</summary>
@@ -93,19 +94,23 @@ public sealed partial class RemoteModule
         var request = new SetTrainPolicyRequest { Module = Name, Policy = policy, RequestId = NewRequestId() };
         if (IfGeneration is { } generation)
             request.IfGeneration = generation;
-        return (await Rpc.UnaryAsync(Rpc.Modules.SetTrainPolicyAsync, request, _settings, cancellationToken).ConfigureAwait(false)).Module;
+        return (await SendAsync(Rpc.Modules.SetTrainPolicyAsync, request, cancellationToken).ConfigureAwait(false)).Module;
     }
 
     /// <summary>Sets requires_grad of the parameters (nn.Module.requires_grad_).</summary>
     /// <param name="requiresGrad">Whether autograd records operations on them.</param>
     /// <param name="parameters">Only these, by name from here, <c>*</c> and <c>?</c> as wildcards; null is all.</param>
     /// <param name="cancellationToken">Stops waiting.</param>
-    public async Task<Module> RequiresGradAsync(bool requiresGrad = true, IEnumerable<string>? parameters = null, CancellationToken cancellationToken = default)
+    public async Task<Module> RequiresGradAsync(
+        bool requiresGrad = true, IEnumerable<string>? parameters = null, CancellationToken cancellationToken = default)
     {
-        var request = new RequiresGradRequest { Module = Name, Path = Path, RequiresGrad = requiresGrad, Parameters = { parameters ?? [] }, RequestId = NewRequestId() };
+        var request = new RequiresGradRequest
+        {
+            Module = Name, Path = Path, RequiresGrad = requiresGrad, Parameters = { parameters ?? [] }, RequestId = NewRequestId(),
+        };
         if (IfGeneration is { } generation)
             request.IfGeneration = generation;
-        return (await Rpc.UnaryAsync(Rpc.Modules.RequiresGradAsync, request, _settings, cancellationToken).ConfigureAwait(false)).Module;
+        return (await SendAsync(Rpc.Modules.RequiresGradAsync, request, cancellationToken).ConfigureAwait(false)).Module;
     }
 
     /// <summary>Resets gradients (nn.Module.zero_grad).</summary>
@@ -116,13 +121,16 @@ public sealed partial class RemoteModule
         var request = new ZeroGradRequest { Module = Name, Path = Path, SetToNone = setToNone, RequestId = NewRequestId() };
         if (IfGeneration is { } generation)
             request.IfGeneration = generation;
-        return (await Rpc.UnaryAsync(Rpc.Modules.ZeroGradAsync, request, _settings, cancellationToken).ConfigureAwait(false)).Module;
+        return (await SendAsync(Rpc.Modules.ZeroGradAsync, request, cancellationToken).ConfigureAwait(false)).Module;
     }
 
-    /// <summary>Converts floating and complex tensors to a dtype (nn.Module.to). Optimizers go on stepping; live graphs are invalidated.</summary>
+    /// <summary>
+    /// Converts floating and complex tensors to a dtype (nn.Module.to). Optimizers go on stepping; live graphs are invalidated.
+    /// </summary>
     /// <param name="dtype">A floating or complex dtype.</param>
     /// <param name="cancellationToken">Stops waiting.</param>
-    public Task<Module> ToAsync(DataType dtype, CancellationToken cancellationToken = default) => ConvertAsync(Conversion.Unspecified, dtype, "", cancellationToken);
+    public Task<Module> ToAsync(DataType dtype, CancellationToken cancellationToken = default) =>
+        ConvertAsync(Conversion.Unspecified, dtype, "", cancellationToken);
 
     /// <summary>Moves all tensors to a device, and converts floating and complex ones where a dtype is given (nn.Module.to).</summary>
     /// <param name="device">"cpu", "cuda" or "cuda:N"; it must be the host's.</param>
@@ -136,7 +144,8 @@ public sealed partial class RemoteModule
 
     /// <summary>Moves all tensors to the CPU (nn.Module.cpu).</summary>
     /// <param name="cancellationToken">Stops waiting.</param>
-    public Task<Module> CpuAsync(CancellationToken cancellationToken = default) => ConvertAsync(Conversion.Cpu, DataType.Unspecified, "", cancellationToken);
+    public Task<Module> CpuAsync(CancellationToken cancellationToken = default) =>
+        ConvertAsync(Conversion.Cpu, DataType.Unspecified, "", cancellationToken);
 
     /// <summary>Moves all tensors to the GPU (nn.Module.cuda).</summary>
     /// <param name="device">Which, e.g. "cuda:0"; null is the host's.</param>
@@ -147,23 +156,28 @@ public sealed partial class RemoteModule
     /// <summary>Converts every tensor, integer buffers too (nn.Module.type).</summary>
     /// <param name="dtype">The dtype.</param>
     /// <param name="cancellationToken">Stops waiting.</param>
-    public Task<Module> TypeAsync(DataType dtype, CancellationToken cancellationToken = default) => ConvertAsync(Conversion.Type, dtype, "", cancellationToken);
+    public Task<Module> TypeAsync(DataType dtype, CancellationToken cancellationToken = default) =>
+        ConvertAsync(Conversion.Type, dtype, "", cancellationToken);
 
     /// <summary>Converts floating tensors to float32 (nn.Module.float).</summary>
     /// <param name="cancellationToken">Stops waiting.</param>
-    public Task<Module> FloatAsync(CancellationToken cancellationToken = default) => ConvertAsync(Conversion.Float, DataType.Unspecified, "", cancellationToken);
+    public Task<Module> FloatAsync(CancellationToken cancellationToken = default) =>
+        ConvertAsync(Conversion.Float, DataType.Unspecified, "", cancellationToken);
 
     /// <summary>Converts floating tensors to float64 (nn.Module.double).</summary>
     /// <param name="cancellationToken">Stops waiting.</param>
-    public Task<Module> DoubleAsync(CancellationToken cancellationToken = default) => ConvertAsync(Conversion.Double, DataType.Unspecified, "", cancellationToken);
+    public Task<Module> DoubleAsync(CancellationToken cancellationToken = default) =>
+        ConvertAsync(Conversion.Double, DataType.Unspecified, "", cancellationToken);
 
     /// <summary>Converts floating tensors to float16 (nn.Module.half).</summary>
     /// <param name="cancellationToken">Stops waiting.</param>
-    public Task<Module> HalfAsync(CancellationToken cancellationToken = default) => ConvertAsync(Conversion.Half, DataType.Unspecified, "", cancellationToken);
+    public Task<Module> HalfAsync(CancellationToken cancellationToken = default) =>
+        ConvertAsync(Conversion.Half, DataType.Unspecified, "", cancellationToken);
 
     /// <summary>Converts floating tensors to bfloat16 (nn.Module.bfloat16).</summary>
     /// <param name="cancellationToken">Stops waiting.</param>
-    public Task<Module> BFloat16Async(CancellationToken cancellationToken = default) => ConvertAsync(Conversion.Bfloat16, DataType.Unspecified, "", cancellationToken);
+    public Task<Module> BFloat16Async(CancellationToken cancellationToken = default) =>
+        ConvertAsync(Conversion.Bfloat16, DataType.Unspecified, "", cancellationToken);
 
     /// <summary>
     /// Applies an initialiser of torch.nn.init, or reset_parameters, children first (nn.Module.apply):
@@ -192,10 +206,12 @@ public sealed partial class RemoteModule
             request.Seed = value;
         if (IfGeneration is { } generation)
             request.IfGeneration = generation;
-        return Rpc.UnaryAsync(Rpc.Modules.ApplyAsync, request, _settings, cancellationToken);
+        return SendAsync(Rpc.Modules.ApplyAsync, request, cancellationToken);
     }
 
-    /// <summary>Copies this module or submodule into a new, independent one (copy.deepcopy), without gradients, graphs or optimizers.</summary>
+    /// <summary>
+    /// Copies this module or submodule into a new, independent one (copy.deepcopy), without gradients, graphs or optimizers.
+    /// </summary>
     /// <param name="name">Name for the copy.</param>
     /// <param name="cancellationToken">Stops waiting.</param>
     public async Task<RemoteModule> CopyAsync(string name, CancellationToken cancellationToken = default)
@@ -204,7 +220,7 @@ public sealed partial class RemoteModule
         var request = new CopyModuleRequest { Module = Name, Path = Path, Copy = name, RequestId = NewRequestId() };
         if (IfGeneration is { } generation)
             request.IfGeneration = generation;
-        var response = await Rpc.UnaryAsync(Rpc.Modules.CopyModuleAsync, request, _settings, cancellationToken).ConfigureAwait(false);
+        var response = await SendAsync(Rpc.Modules.CopyModuleAsync, request, cancellationToken).ConfigureAwait(false);
         return new RemoteModule(Rpc, response.Module.Name, "", null);
     }
 
@@ -216,7 +232,7 @@ public sealed partial class RemoteModule
         var request = new DeleteModuleRequest { Module = Name, RequestId = NewRequestId() };
         if (IfGeneration is { } generation)
             request.IfGeneration = generation;
-        await Rpc.UnaryAsync(Rpc.Modules.DeleteModuleAsync, request, _settings, cancellationToken).ConfigureAwait(false);
+        await SendAsync(Rpc.Modules.DeleteModuleAsync, request, cancellationToken).ConfigureAwait(false);
     }
 
     /// <summary>The module's name, and the path below it.</summary>
@@ -224,17 +240,30 @@ public sealed partial class RemoteModule
 
     private async Task<Module> ConvertAsync(Conversion conversion, DataType dtype, string device, CancellationToken cancellationToken)
     {
-        var request = new ToRequest { Module = Name, Path = Path, Conversion = conversion, Dtype = dtype, Device = device, RequestId = NewRequestId() };
+        var request = new ToRequest
+        {
+            Module = Name, Path = Path, Conversion = conversion, Dtype = dtype, Device = device, RequestId = NewRequestId(),
+        };
         if (IfGeneration is { } generation)
             request.IfGeneration = generation;
-        return (await Rpc.UnaryAsync(Rpc.Modules.ToAsync, request, _settings, cancellationToken).ConfigureAwait(false)).Module;
+        return (await SendAsync(Rpc.Modules.ToAsync, request, cancellationToken).ConfigureAwait(false)).Module;
     }
+
+    private Task<TResponse> SendAsync<TRequest, TResponse>(
+        Func<TRequest, CallOptions, AsyncUnaryCall<TResponse>> method,
+        TRequest request,
+        CancellationToken cancellationToken,
+        Repeat repeat = Repeat.Always)
+        where TRequest : class => Rpc.UnaryAsync(method, request, _settings, cancellationToken, repeat);
 
     private string NewRequestId() => Rpc.RequestId(_settings);
 
     private void RequireWhole(string what)
     {
         if (Path.Length > 0)
-            throw new InvalidOperationException($"'{Name}' is narrowed to '{Path}' here, and {what} concerns a whole module: use the module without GetSubmodule.");
+        {
+            throw new InvalidOperationException(
+                $"'{Name}' is narrowed to '{Path}' here, and {what} concerns a whole module: use the module without GetSubmodule.");
+        }
     }
 }

@@ -1,4 +1,5 @@
 using System.Numerics.Tensors;
+using Sconce.Client.Internal;
 
 namespace Sconce.Client;
 
@@ -20,7 +21,9 @@ public sealed class RemoteModule<TIn, TOut>
     /// <summary>The module without types, with all its methods.</summary>
     public RemoteModule Module { get; }
 
-    /// <summary>Calls the module with .NET tensors. The input is sent from where it is; the output is copied once into its new tensor.</summary>
+    /// <summary>
+    /// Calls the module with .NET tensors. The input is sent from where it is; the output is copied once into its new tensor.
+    /// </summary>
     /// <param name="input">The input.</param>
     /// <param name="cancellationToken">Stops waiting.</param>
     /// <exception cref="InvalidOperationException">The output is a tuple, or of another dtype.</exception>
@@ -30,16 +33,21 @@ public sealed class RemoteModule<TIn, TOut>
         return output.ToTensor<TOut>();
     }
 
-    /// <summary>Calls the module with elements in memory. Nothing is copied: the input is sent from where it is, the output shares the answer's memory.</summary>
+    /// <summary>
+    /// Calls the module with elements in memory. Nothing is copied: the input is sent from where it is, the output shares the answer's
+    /// memory.
+    /// </summary>
     /// <param name="input">Elements in row-major order.</param>
     /// <param name="shape">Sizes of the input's dimensions.</param>
     /// <param name="cancellationToken">Stops waiting.</param>
     /// <returns>The output's elements in row-major order.</returns>
     /// <exception cref="InvalidOperationException">The output is a tuple, or of another dtype.</exception>
-    public async Task<ReadOnlyMemory<TOut>> ForwardAsync(ReadOnlyMemory<TIn> input, IReadOnlyList<long> shape, CancellationToken cancellationToken = default)
+    public async Task<ReadOnlyMemory<TOut>> ForwardAsync(
+        ReadOnlyMemory<TIn> input, IReadOnlyList<long> shape, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(shape);
-        TensorData output = await Module.ForwardAsync(TensorData.FromBytes(DataTypes.Of<TIn>(), [.. shape], Internal.CastMemory.AsBytes(input)), null, cancellationToken).ConfigureAwait(false);
+        var tensor = TensorData.FromBytes(DataTypes.Of<TIn>(), [.. shape], CastMemory.AsBytes(input));
+        TensorData output = await Module.ForwardAsync(tensor, null, cancellationToken).ConfigureAwait(false);
         return output.As<TOut>();
     }
 }

@@ -1,9 +1,12 @@
+using Grpc.Core;
 using Sconce.Client.Internal;
 using Sconce.V1;
 
 namespace Sconce.Client;
 
-/// <summary>An optimizer on the server, with its learning-rate scheduler. Like <see cref="RemoteModule"/> it is a name and holds nothing.</summary>
+/// <summary>
+/// An optimizer on the server, with its learning-rate scheduler. Like <see cref="RemoteModule"/> it is a name and holds nothing.
+/// </summary>
 public sealed class RemoteOptimizer
 {
     private readonly Rpc _rpc;
@@ -38,19 +41,20 @@ public sealed class RemoteOptimizer
     public async Task<Optimizer> GetAsync(CancellationToken cancellationToken = default)
     {
         var request = new GetOptimizerRequest { Module = Module, Optimizer = Name };
-        return (await _rpc.UnaryAsync(_rpc.Training.GetOptimizerAsync, request, _settings, cancellationToken).ConfigureAwait(false)).Optimizer;
+        return (await SendAsync(_rpc.Training.GetOptimizerAsync, request, cancellationToken).ConfigureAwait(false)).Optimizer;
     }
 
     /// <summary>Steps with the gradients there are (Optimizer.step).</summary>
     /// <param name="clip">Clip the gradients first, e.g. <c>new() { MaxNorm = 1 }</c>; null clips nothing.</param>
     /// <param name="zeroGrad">Reset the gradients to None after the step.</param>
     /// <param name="cancellationToken">Stops waiting.</param>
-    public Task<OptimizerStepResponse> StepAsync(GradientClip? clip = null, bool zeroGrad = false, CancellationToken cancellationToken = default)
+    public Task<OptimizerStepResponse> StepAsync(
+        GradientClip? clip = null, bool zeroGrad = false, CancellationToken cancellationToken = default)
     {
         var request = new OptimizerStepRequest { Module = Module, Optimizer = Name, Clip = clip, ZeroGrad = zeroGrad, RequestId = NewRequestId() };
         if (IfGeneration is { } generation)
             request.IfGeneration = generation;
-        return _rpc.UnaryAsync(_rpc.Training.OptimizerStepAsync, request, _settings, cancellationToken);
+        return SendAsync(_rpc.Training.OptimizerStepAsync, request, cancellationToken);
     }
 
     /// <summary>Adds a group of parameters that are in none yet (Optimizer.add_param_group).</summary>
@@ -62,7 +66,7 @@ public sealed class RemoteOptimizer
         var request = new AddParamGroupRequest { Module = Module, Optimizer = Name, Group = group.ToMessage(), RequestId = NewRequestId() };
         if (IfGeneration is { } generation)
             request.IfGeneration = generation;
-        return (await _rpc.UnaryAsync(_rpc.Training.AddParamGroupAsync, request, _settings, cancellationToken).ConfigureAwait(false)).Optimizer;
+        return (await SendAsync(_rpc.Training.AddParamGroupAsync, request, cancellationToken).ConfigureAwait(false)).Optimizer;
     }
 
     /// <summary>Sets the learning rate.</summary>
@@ -80,7 +84,7 @@ public sealed class RemoteOptimizer
 
         if (IfGeneration is { } generation)
             request.IfGeneration = generation;
-        return (await _rpc.UnaryAsync(_rpc.Training.SetLearningRateAsync, request, _settings, cancellationToken).ConfigureAwait(false)).Optimizer;
+        return (await SendAsync(_rpc.Training.SetLearningRateAsync, request, cancellationToken).ConfigureAwait(false)).Optimizer;
     }
 
     /// <summary>Makes its learning-rate scheduler: <c>adam.CreateSchedulerAsync("StepLR", [("step_size", 30)])</c>.</summary>
@@ -93,7 +97,7 @@ public sealed class RemoteOptimizer
         var request = new CreateSchedulerRequest { Module = Module, Optimizer = Name, Type = type, Args = args?.ToMessage(), RequestId = NewRequestId() };
         if (IfGeneration is { } generation)
             request.IfGeneration = generation;
-        return (await _rpc.UnaryAsync(_rpc.Training.CreateSchedulerAsync, request, _settings, cancellationToken).ConfigureAwait(false)).Optimizer;
+        return (await SendAsync(_rpc.Training.CreateSchedulerAsync, request, cancellationToken).ConfigureAwait(false)).Optimizer;
     }
 
     /// <summary>Steps its scheduler.</summary>
@@ -106,7 +110,7 @@ public sealed class RemoteOptimizer
             request.Metric = value;
         if (IfGeneration is { } generation)
             request.IfGeneration = generation;
-        return (await _rpc.UnaryAsync(_rpc.Training.SchedulerStepAsync, request, _settings, cancellationToken).ConfigureAwait(false)).Optimizer;
+        return (await SendAsync(_rpc.Training.SchedulerStepAsync, request, cancellationToken).ConfigureAwait(false)).Optimizer;
     }
 
     /// <summary>Its state in PyTorch's layout (Optimizer.state_dict).</summary>
@@ -159,8 +163,12 @@ public sealed class RemoteOptimizer
         var request = new DeleteOptimizerRequest { Module = Module, Optimizer = Name, RequestId = NewRequestId() };
         if (IfGeneration is { } generation)
             request.IfGeneration = generation;
-        await _rpc.UnaryAsync(_rpc.Training.DeleteOptimizerAsync, request, _settings, cancellationToken).ConfigureAwait(false);
+        await SendAsync(_rpc.Training.DeleteOptimizerAsync, request, cancellationToken).ConfigureAwait(false);
     }
+
+    private Task<TResponse> SendAsync<TRequest, TResponse>(
+        Func<TRequest, CallOptions, AsyncUnaryCall<TResponse>> method, TRequest request, CancellationToken cancellationToken)
+        where TRequest : class => _rpc.UnaryAsync(method, request, _settings, cancellationToken);
 
     private string NewRequestId() => Rpc.RequestId(_settings);
 }

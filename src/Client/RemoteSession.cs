@@ -17,7 +17,8 @@ public sealed class RemoteSession : IAsyncDisposable
     private readonly Task _watch;
     private bool _disposed;
 
-    private RemoteSession(SconceClient client, Rpc rpc, string id, AsyncServerStreamingCall<OpenSessionResponse> call, CancellationTokenSource lifetime)
+    private RemoteSession(
+        SconceClient client, Rpc rpc, string id, AsyncServerStreamingCall<OpenSessionResponse> call, CancellationTokenSource lifetime)
     {
         _client = client;
         _rpc = rpc;
@@ -31,7 +32,9 @@ public sealed class RemoteSession : IAsyncDisposable
     /// <summary>Its id on the server.</summary>
     public string Id { get; }
 
-    /// <summary>Cancelled when the session has ended, for whatever reason: what it owned is gone then, and another must be opened.</summary>
+    /// <summary>
+    /// Cancelled when the session has ended, for whatever reason: what it owned is gone then, and another must be opened.
+    /// </summary>
     public CancellationToken Ended { get; }
 
     /// <summary>Keeps a tensor on the server for as long as the session lasts.</summary>
@@ -39,12 +42,14 @@ public sealed class RemoteSession : IAsyncDisposable
     /// <param name="id">Id to keep it under; empty lets the server choose.</param>
     /// <param name="timeToLive">Time to live, restarted by each use; null is the server's <c>kept_tensor_ttl</c>.</param>
     /// <param name="cancellationToken">Stops waiting.</param>
-    public Task<RemoteTensor> PutTensorAsync(TensorData tensor, string id = "", TimeSpan? timeToLive = null, CancellationToken cancellationToken = default) =>
+    public Task<RemoteTensor> PutTensorAsync(
+        TensorData tensor, string id = "", TimeSpan? timeToLive = null, CancellationToken cancellationToken = default) =>
         _client.PutTensorAsync(tensor, id, timeToLive, this, cancellationToken);
 
     /// <summary>The tensors that it owns, without their elements.</summary>
     /// <param name="cancellationToken">Stops waiting.</param>
-    public Task<IReadOnlyList<KeptTensor>> ListTensorsAsync(CancellationToken cancellationToken = default) => _client.ListTensorsAsync(Id, cancellationToken);
+    public Task<IReadOnlyList<KeptTensor>> ListTensorsAsync(CancellationToken cancellationToken = default) =>
+        _client.ListTensorsAsync(Id, cancellationToken);
 
     /// <summary>Ends the session.</summary>
     public async ValueTask DisposeAsync()
@@ -58,7 +63,8 @@ public sealed class RemoteSession : IAsyncDisposable
         _ended.Dispose();
     }
 
-    internal static Task<RemoteSession> OpenAsync(SconceClient client, Rpc rpc, string label, TimeSpan? timeout, CancellationToken cancellationToken) =>
+    internal static Task<RemoteSession> OpenAsync(
+        SconceClient client, Rpc rpc, string label, TimeSpan? timeout, CancellationToken cancellationToken) =>
         rpc.RunAsync(
             static (state, options) => OpenOnceAsync(state.client, state.rpc, state.label, options),
             (client, rpc, label),

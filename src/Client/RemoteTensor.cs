@@ -40,7 +40,8 @@ public sealed class RemoteTensor : IAsyncDisposable
     /// <param name="cancellationToken">Stops waiting.</param>
     public async Task<TensorData> GetAsync(CancellationToken cancellationToken = default)
     {
-        var response = await _rpc.UnaryAsync(_rpc.Tensors.GetTensorAsync, new GetTensorRequest { Id = Id }, null, cancellationToken).ConfigureAwait(false);
+        var request = new GetTensorRequest { Id = Id };
+        var response = await _rpc.UnaryAsync(_rpc.Tensors.GetTensorAsync, request, null, cancellationToken).ConfigureAwait(false);
         return TensorData.From(response.Tensor);
     }
 
@@ -54,7 +55,8 @@ public sealed class RemoteTensor : IAsyncDisposable
             return;
         try
         {
-            await _rpc.UnaryAsync(_rpc.Tensors.DropTensorAsync, new DropTensorRequest { Id = Id, RequestId = Rpc.RequestId(settings) }, settings, cancellationToken).ConfigureAwait(false);
+            var request = new DropTensorRequest { Id = Id, RequestId = Rpc.RequestId(settings) };
+            await _rpc.UnaryAsync(_rpc.Tensors.DropTensorAsync, request, settings, cancellationToken).ConfigureAwait(false);
         }
         catch (SconceNotFoundException)
         {

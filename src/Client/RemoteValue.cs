@@ -2,7 +2,9 @@ using Sconce.V1;
 
 namespace Sconce.Client;
 
-/// <summary>What a module returned: one tensor, or a tuple of values in PyTorch's own structure (an LSTM gives <c>(output, (h_n, c_n))</c>).</summary>
+/// <summary>
+/// What a module returned: one tensor, or a tuple of values in PyTorch's own structure (an LSTM gives <c>(output, (h_n, c_n))</c>).
+/// </summary>
 public sealed class RemoteValue
 {
     private readonly TensorData? _tensor;
@@ -34,11 +36,13 @@ public sealed class RemoteValue
 
     /// <summary>The tensor.</summary>
     /// <exception cref="InvalidOperationException">This is a tuple.</exception>
-    public TensorData Tensor => _tensor ?? throw new InvalidOperationException($"The module returned a tuple of {_items!.Length}: take an item, e.g. value[0].Tensor.");
+    public TensorData Tensor =>
+        _tensor ?? throw new InvalidOperationException($"The module returned a tuple of {_items!.Length}: take an item, e.g. value[0].Tensor.");
 
     /// <summary>The items of a tuple.</summary>
     /// <exception cref="InvalidOperationException">This is one tensor.</exception>
-    public IReadOnlyList<RemoteValue> Items => _items ?? throw new InvalidOperationException("The module returned one tensor, not a tuple: use Tensor.");
+    public IReadOnlyList<RemoteValue> Items =>
+        _items ?? throw new InvalidOperationException("The module returned one tensor, not a tuple: use Tensor.");
 
     /// <summary>An item of a tuple.</summary>
     /// <param name="index">Its index.</param>

@@ -12,7 +12,8 @@ namespace Sconce.Client;
 /// many threads at once.
 /// </summary>
 /// <remarks>
-/// Calls throw <see cref="SconceException"/>. The connection is made by the first call, and again by itself after a server restart: calls made
+/// Calls throw <see cref="SconceException"/>. The connection is made by the first call, and again by itself after a server restart: calls
+/// made
 /// meanwhile wait and repeat as <see cref="SconceClientOptions.Retry"/> allows.
 /// </remarks>
 public sealed class SconceClient : IAsyncDisposable, IDisposable
@@ -40,7 +41,7 @@ public sealed class SconceClient : IAsyncDisposable, IDisposable
         ArgumentNullException.ThrowIfNull(options);
         options.Validate(needsAddress: true);
         _options = options;
-        _owned = ChannelFactory.Create(options, loggerFactory);
+        _owned = ChannelFactory.Create(options);
         _rpc = new Rpc(_owned, options, NewLogger(loggerFactory));
     }
 
@@ -72,7 +73,9 @@ public sealed class SconceClient : IAsyncDisposable, IDisposable
         return (await _rpc.UnaryAsync(_rpc.Host.ListModuleTypesAsync, request, null, cancellationToken).ConfigureAwait(false)).Types_;
     }
 
-    /// <summary>Builds a module: <c>client.CreateModuleAsync("mlp", Nn.Sequential(Nn.Linear(784, 128), Nn.ReLU(), Nn.Linear(128, 10)))</c>.</summary>
+    /// <summary>
+    /// Builds a module: <c>client.CreateModuleAsync("mlp", Nn.Sequential(Nn.Linear(784, 128), Nn.ReLU(), Nn.Linear(128, 10)))</c>.
+    /// </summary>
     /// <param name="name">Its name: letters, digits, ".", "_", "-"; at most 128.</param>
     /// <param name="spec">What to build.</param>
     /// <param name="seed">Seed for the initial values; null leaves them to the server's generator.</param>
@@ -112,8 +115,11 @@ public sealed class SconceClient : IAsyncDisposable, IDisposable
     /// <summary>Summaries of the modules on the server, by name.</summary>
     /// <param name="prefix">Only names that begin with this.</param>
     /// <param name="cancellationToken">Stops waiting.</param>
-    public async Task<IReadOnlyList<Module>> ListModulesAsync(string prefix = "", CancellationToken cancellationToken = default) =>
-        (await _rpc.UnaryAsync(_rpc.Modules.ListModulesAsync, new ListModulesRequest { Prefix = prefix }, null, cancellationToken).ConfigureAwait(false)).Modules;
+    public async Task<IReadOnlyList<Module>> ListModulesAsync(string prefix = "", CancellationToken cancellationToken = default)
+    {
+        var request = new ListModulesRequest { Prefix = prefix };
+        return (await _rpc.UnaryAsync(_rpc.Modules.ListModulesAsync, request, null, cancellationToken).ConfigureAwait(false)).Modules;
+    }
 
     /// <summary>Keeps a tensor on the server, to be used as an input by reference.</summary>
     /// <param name="tensor">The tensor.</param>
@@ -135,14 +141,20 @@ public sealed class SconceClient : IAsyncDisposable, IDisposable
     /// <summary>Brings a kept tensor here.</summary>
     /// <param name="id">Its id.</param>
     /// <param name="cancellationToken">Stops waiting.</param>
-    public async Task<TensorData> GetTensorAsync(string id, CancellationToken cancellationToken = default) =>
-        TensorData.From((await _rpc.UnaryAsync(_rpc.Tensors.GetTensorAsync, new GetTensorRequest { Id = id }, null, cancellationToken).ConfigureAwait(false)).Tensor);
+    public async Task<TensorData> GetTensorAsync(string id, CancellationToken cancellationToken = default)
+    {
+        var request = new GetTensorRequest { Id = id };
+        return TensorData.From((await _rpc.UnaryAsync(_rpc.Tensors.GetTensorAsync, request, null, cancellationToken).ConfigureAwait(false)).Tensor);
+    }
 
     /// <summary>The kept tensors, without their elements.</summary>
     /// <param name="session">Only those that this session owns; empty is all.</param>
     /// <param name="cancellationToken">Stops waiting.</param>
-    public async Task<IReadOnlyList<KeptTensor>> ListTensorsAsync(string session = "", CancellationToken cancellationToken = default) =>
-        (await _rpc.UnaryAsync(_rpc.Tensors.ListTensorsAsync, new ListTensorsRequest { Session = session }, null, cancellationToken).ConfigureAwait(false)).Tensors;
+    public async Task<IReadOnlyList<KeptTensor>> ListTensorsAsync(string session = "", CancellationToken cancellationToken = default)
+    {
+        var request = new ListTensorsRequest { Session = session };
+        return (await _rpc.UnaryAsync(_rpc.Tensors.ListTensorsAsync, request, null, cancellationToken).ConfigureAwait(false)).Tensors;
+    }
 
     /// <summary>Drops a kept tensor.</summary>
     /// <param name="id">Its id.</param>
@@ -172,5 +184,6 @@ public sealed class SconceClient : IAsyncDisposable, IDisposable
         return ValueTask.CompletedTask;
     }
 
-    private static ILogger<SconceClient> NewLogger(ILoggerFactory? loggerFactory) => (loggerFactory ?? NullLoggerFactory.Instance).CreateLogger<SconceClient>();
+    private static ILogger<SconceClient> NewLogger(ILoggerFactory? loggerFactory) =>
+        (loggerFactory ?? NullLoggerFactory.Instance).CreateLogger<SconceClient>();
 }

@@ -6,10 +6,16 @@ namespace Sconce.Client;
 /// <summary>How a <see cref="SconceClient"/> reaches its server.</summary>
 public sealed class SconceClientOptions
 {
-    /// <summary>Where the server listens: <c>http://host:port</c>, <c>https://host:port</c>, or <c>unix:/path/to.sock</c>. Required unless a channel is given.</summary>
+    /// <summary>
+    /// Where the server listens: <c>http://host:port</c>, <c>https://host:port</c>, or <c>unix:/path/to.sock</c>. Required unless a channel
+    /// is given.
+    /// </summary>
     public string? Address { get; set; }
 
-    /// <summary>Time that a call may take, retries included; null waits for ever. Streams have no limit unless <see cref="CallSettings.Timeout"/> sets one. Default: 100 s.</summary>
+    /// <summary>
+    /// Time that a call may take, retries included; null waits for ever. Streams have no limit unless <see cref="CallSettings.Timeout"/>
+    /// sets one. Default: 100 s.
+    /// </summary>
     public TimeSpan? Timeout { get; set; } = TimeSpan.FromSeconds(100);
 
     /// <summary>Most bytes of one message in either direction (state dicts travel in many). Default: 256 MiB.</summary>
@@ -54,10 +60,14 @@ public sealed class SconceClientOptions
 /// </remarks>
 public sealed class SconceRetryOptions
 {
-    /// <summary>Most attempts of one call, the first included; 1 turns retries off. Default: 12, about 20 s with the other defaults.</summary>
+    /// <summary>
+    /// Most attempts of one call, the first included; 1 turns retries off. Default: 12, about 20 s with the other defaults.
+    /// </summary>
     public int MaxAttempts { get; set; } = 12;
 
-    /// <summary>Wait before the first repeat; it doubles each time, with jitter. A delay that the server names takes precedence. Default: 100 ms.</summary>
+    /// <summary>
+    /// Wait before the first repeat; it doubles each time, with jitter. A delay that the server names takes precedence. Default: 100 ms.
+    /// </summary>
     public TimeSpan BaseDelay { get; set; } = TimeSpan.FromMilliseconds(100);
 
     /// <summary>Longest wait between attempts. Default: 3 s.</summary>

@@ -42,7 +42,9 @@ public class SconceException : Exception
     /// <summary>The gRPC status.</summary>
     public StatusCode StatusCode { get; }
 
-    /// <summary>The server's word for the cause, for programs to branch on (google.rpc.ErrorInfo.reason); null where it gave none.</summary>
+    /// <summary>
+    /// The server's word for the cause, for programs to branch on (google.rpc.ErrorInfo.reason); null where it gave none.
+    /// </summary>
     public string? Reason { get; }
 
     /// <summary>What belongs to <see cref="Reason"/>, by name.</summary>

@@ -11,7 +11,9 @@ public sealed class SconceInvalidArgumentException : SconceException
     }
 }
 
-/// <summary>NOT_FOUND: no such module, path, optimizer, graph, tensor or session. <see cref="SconceException.Resource"/> names it.</summary>
+/// <summary>
+/// NOT_FOUND: no such module, path, optimizer, graph, tensor or session. <see cref="SconceException.Resource"/> names it.
+/// </summary>
 public sealed class SconceNotFoundException : SconceException
 {
     internal SconceNotFoundException(ErrorDetails details, Exception? inner)
@@ -38,7 +40,9 @@ public sealed class SconceFailedPreconditionException : SconceException
     }
 }
 
-/// <summary>ABORTED: the module is at another generation than <see cref="CallSettings.IfGeneration"/> asked for. Nothing happened.</summary>
+/// <summary>
+/// ABORTED: the module is at another generation than <see cref="CallSettings.IfGeneration"/> asked for. Nothing happened.
+/// </summary>
 public sealed class SconceStaleGenerationException : SconceException
 {
     internal SconceStaleGenerationException(ErrorDetails details, Exception? inner)
@@ -47,7 +51,9 @@ public sealed class SconceStaleGenerationException : SconceException
     }
 }
 
-/// <summary>RESOURCE_EXHAUSTED: memory, a budget, a message size, or (with <see cref="SconceException.RetryAfter"/>) a full queue.</summary>
+/// <summary>
+/// RESOURCE_EXHAUSTED: memory, a budget, a message size, or (with <see cref="SconceException.RetryAfter"/>) a full queue.
+/// </summary>
 public sealed class SconceResourceExhaustedException : SconceException
 {
     internal SconceResourceExhaustedException(ErrorDetails details, Exception? inner)

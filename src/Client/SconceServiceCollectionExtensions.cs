@@ -16,7 +16,9 @@ public static class SconceServiceCollectionExtensions
         return services.AddSingleton(provider => Create(provider, Options.DefaultName));
     }
 
-    /// <summary>Registers a further client under a name, to be taken with <c>[FromKeyedServices("name")]</c>: one for each server.</summary>
+    /// <summary>
+    /// Registers a further client under a name, to be taken with <c>[FromKeyedServices("name")]</c>: one for each server.
+    /// </summary>
     /// <param name="services">The services.</param>
     /// <param name="name">The name.</param>
     /// <param name="configure">Sets the options.</param>

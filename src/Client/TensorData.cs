@@ -56,7 +56,9 @@ public sealed class TensorData
     /// <summary>A tensor over <paramref name="elements"/>, which it shares.</summary>
     /// <typeparam name="T">The element's type: see <see cref="DataTypes.Of{T}"/>.</typeparam>
     /// <param name="elements">The elements in row-major order.</param>
-    /// <param name="shape">Sizes of the dimensions; left out, the tensor has one dimension. For a scalar see <see cref="Scalar{T}"/>.</param>
+    /// <param name="shape">
+    /// Sizes of the dimensions; left out, the tensor has one dimension. For a scalar see <see cref="Scalar{T}"/>.
+    /// </param>
     /// <exception cref="ArgumentException">The shape does not hold that many elements.</exception>
     public static TensorData Create<T>(ReadOnlyMemory<T> elements, params ReadOnlySpan<long> shape)
         where T : unmanaged =>
@@ -107,7 +109,8 @@ public sealed class TensorData
         if (expected != bytes.Length)
         {
             throw new ArgumentException(
-                $"A {DataTypes.NameOf(dtype)} tensor of shape [{string.Join(", ", shape.ToArray())}] has {expected} bytes, and {bytes.Length} were given.",
+                $"A {DataTypes.NameOf(dtype)} tensor of shape [{string.Join(", ", shape.ToArray())}] has {expected} bytes, "
+                + $"and {bytes.Length} were given.",
                 nameof(bytes));
         }
 
@@ -129,7 +132,11 @@ public sealed class TensorData
         where T : unmanaged
     {
         if (KeptId is not null)
-            throw new InvalidOperationException($"The elements of kept tensor '{KeptId}' are on the server: get them with SconceClient.GetTensorAsync.");
+        {
+            throw new InvalidOperationException(
+                $"The elements of kept tensor '{KeptId}' are on the server: get them with SconceClient.GetTensorAsync.");
+        }
+
         var asked = DataTypes.Of<T>();
         if (asked != DType)
             throw new InvalidOperationException($"The tensor is {this}: its elements are not {typeof(T).Name} ({DataTypes.NameOf(asked)}).");
@@ -143,7 +150,9 @@ public sealed class TensorData
         where T : unmanaged
     {
         var elements = As<T>().Span;
-        return elements.Length == 1 ? elements[0] : throw new InvalidOperationException($"The tensor is {this}: it has {elements.Length} elements, not one.");
+        return elements.Length == 1
+            ? elements[0]
+            : throw new InvalidOperationException($"The tensor is {this}: it has {elements.Length} elements, not one.");
     }
 
     /// <summary>The tensor as .NET's own tensor type. Copies the elements once, since that type can only wrap a T[].</summary>

@@ -8,7 +8,8 @@ namespace Sconce.Client;
 /// calls, each exactly once.
 /// </summary>
 /// <remarks>
-/// Where the connection fails the stream opens again and repeats the steps that had no answer under their first ids, so that none is taken twice.
+/// Where the connection fails the stream opens again and repeats the steps that had no answer under their first ids, so that none is taken
+/// twice.
 /// Disposing cancels what has no answer (steps already sent may still be taken); <see cref="CompleteAsync"/> waits for it.
 /// </remarks>
 public sealed class TrainStream : IAsyncDisposable
@@ -26,7 +27,8 @@ public sealed class TrainStream : IAsyncDisposable
         _loss = loss;
         _options = options;
         _stopOnError = stopOnError;
-        _pipeline = new(module.Rpc, nameof(TrainStream), module.Rpc.Training.TrainStream, response => (response.Id, response.Error), maxInFlight);
+        var rpc = module.Rpc;
+        _pipeline = new(rpc, nameof(TrainStream), rpc.Training.TrainStream, response => (response.Id, response.Error), maxInFlight);
     }
 
     /// <summary>Takes a step after the steps before it. Does not wait for their answers, only for a place in the pipeline.</summary>
@@ -36,11 +38,14 @@ public sealed class TrainStream : IAsyncDisposable
     public async Task<TrainStepResult> StepAsync(Inputs inputs, Inputs targets, CancellationToken cancellationToken = default)
     {
         var step = _module.NewTrainStep(inputs, targets, _loss, _options);
-        var response = await _pipeline.SendAsync(id => new TrainStreamRequest { Id = id, Step = step, StopOnError = _stopOnError }, cancellationToken).ConfigureAwait(false);
+        TrainStreamRequest Request(ulong id) => new() { Id = id, Step = step, StopOnError = _stopOnError };
+        var response = await _pipeline.SendAsync(Request, cancellationToken).ConfigureAwait(false);
         return TrainStepResult.From(response.Step);
     }
 
-    /// <summary>Takes no more steps and waits until those before are answered; throws what ended the stream early, if anything did.</summary>
+    /// <summary>
+    /// Takes no more steps and waits until those before are answered; throws what ended the stream early, if anything did.
+    /// </summary>
     public Task CompleteAsync() => _pipeline.CompleteAsync();
 
     /// <summary>Ends the stream; steps without an answer are cancelled.</summary>

@@ -304,6 +304,16 @@ public sealed class ModuleTests
     }
 
     [Fact]
+    public async Task OpenTrainStream_withARequestId_isRefused()
+    {
+        await using var client = new SconceClient("http://127.0.0.1:1");
+
+        var error = Assert.Throws<InvalidOperationException>(() => client.Module("m").With(new CallSettings { RequestId = "r1" }).OpenTrainStream(Nn.MSELoss()));
+
+        Assert.Contains("'r1' belongs to one call", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task Call_method_sendsItsName()
     {
         await using var server = await FakeServer.StartAsync();

@@ -24,6 +24,9 @@ public sealed class SpecTests
     }
 
     [Fact]
+    public void Sequential_empty_isOneOfNothing() => Assert.Empty(Nn.Sequential().Children);
+
+    [Fact]
     public void Graph_wiring_isKept()
     {
         var wiring = new Wiring { Inputs = { "x" }, Outputs = { "y" }, Steps = { new WiringStep { Name = "y", Module = "fc", Inputs = { "x" } } } };

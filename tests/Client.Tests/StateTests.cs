@@ -2,6 +2,7 @@ using System.IO.Hashing;
 using System.Runtime.InteropServices;
 using Google.Protobuf;
 using Grpc.Core;
+using Sconce.Client.Internal;
 using Sconce.V1;
 
 namespace Sconce.Client.Tests;
@@ -32,21 +33,33 @@ public sealed class StateTests
     }
 
     [Fact]
-    public async Task StateDict_oneChunkPerTensor_sharesTheMessagesMemory()
+    public void Chunks_outgoing_shareTheTensorsMemory()
     {
-        await using var server = await FakeServer.StartAsync();
-        server.OnStream<GetStateDictRequest, GetStateDictResponse>(async (_, writer, _) =>
+        var weight = new byte[(3 << 20) / 2];
+
+        var chunks = StateTransfer.Chunks(new StateDict { ["w"] = TensorData.Create(weight) }).Select(part => part.Chunk).OfType<StateChunk>().ToList();
+
+        Assert.Equal([1 << 20, 1 << 19], chunks.Select(chunk => chunk.Data.Length));
+        Assert.All(chunks, chunk =>
         {
-            foreach (var message in Answer(chunk: 1 << 20))
-                await writer!.WriteAsync(message);
-            return null;
+            Assert.True(MemoryMarshal.TryGetArray(chunk.Data.Memory, out var bytes));
+            Assert.Same(weight, bytes.Array);
+            Assert.Equal((int)chunk.Offset, bytes.Offset);
         });
-        await using var client = server.NewClient();
+    }
 
-        var state = await client.Module("m").StateDictAsync();
+    [Fact]
+    public void Assembly_tensorInOneChunk_sharesTheMessagesMemory()
+    {
+        var chunk = new StateChunk { Data = Fakes.Tensor(1, 2).Data };
+        var assembly = new StateTransfer.Assembly();
 
-        Assert.Equal(Weight, state["weight"].As<float>().ToArray());
-        Assert.Equal(7, state["steps"].Item<long>());
+        assembly.Take(new StatePart([new StateEntry { Key = "w", Dtype = DataType.Float32, Shape = { 2 } }], null, null));
+        assembly.Take(new StatePart(null, chunk, null));
+
+        Assert.True(MemoryMarshal.TryGetArray(chunk.Data.Memory, out var sent));
+        Assert.True(MemoryMarshal.TryGetArray(assembly.State["w"].Bytes, out var kept));
+        Assert.Same(sent.Array, kept.Array);
     }
 
     [Theory]

@@ -39,7 +39,11 @@ internal static class CastMemory
         where T : unmanaged
     {
         if (tensor.FlattenedLength > int.MaxValue)
-            throw new ArgumentException($"The tensor has {tensor.FlattenedLength} elements; one message carries fewer than {int.MaxValue}.", nameof(tensor));
+        {
+            throw new ArgumentException(
+                $"The tensor has {tensor.FlattenedLength} elements; one message carries fewer than {int.MaxValue}.", nameof(tensor));
+        }
+
         if (tensor.FlattenedLength == 0)
             return default;
         return new TensorManager<T>(tensor.IsDense ? tensor : tensor.ToDenseTensor()).Memory;

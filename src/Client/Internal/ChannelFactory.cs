@@ -1,7 +1,6 @@
 using System.Net;
 using System.Net.Sockets;
 using Grpc.Net.Client;
-using Microsoft.Extensions.Logging;
 
 namespace Sconce.Client.Internal;
 
@@ -10,7 +9,7 @@ internal static class ChannelFactory
 {
     private const string UnixScheme = "unix:";
 
-    public static GrpcChannel Create(SconceClientOptions options, ILoggerFactory? loggerFactory)
+    public static GrpcChannel Create(SconceClientOptions options)
     {
         var handler = new SocketsHttpHandler
         {
@@ -24,6 +23,7 @@ internal static class ChannelFactory
             ConnectTimeout = TimeSpan.FromSeconds(10),
             // Tensors are large: begin with a window that needs no round trips to grow.
             InitialHttp2StreamWindowSize = 1 << 20,
+            // Proxies for the web do not speak HTTP/2 in clear.
             UseProxy = false,
         };
         var address = Target(options.Address!, handler);
@@ -33,7 +33,7 @@ internal static class ChannelFactory
             DisposeHttpClient = true,
             MaxReceiveMessageSize = options.MaxMessageBytes,
             MaxSendMessageSize = options.MaxMessageBytes,
-            LoggerFactory = loggerFactory,
+            // No logger: gRPC logs every failed attempt as an error, those too that are repeated and succeed. Rpc logs what matters.
             // No service config: gRPC's own retries buffer requests and silently stop retrying those beyond the buffer. Rpc decides instead.
         };
         options.ConfigureChannel?.Invoke(channelOptions);
@@ -56,7 +56,8 @@ internal static class ChannelFactory
 
         if (Uri.TryCreate(address, UriKind.Absolute, out var uri) && (uri.Scheme == Uri.UriSchemeHttp || uri.Scheme == Uri.UriSchemeHttps))
             return uri;
-        throw new ArgumentException($"The address '{address}' is not understood; expected http://host:port, https://host:port or unix:/path/to.sock.");
+        throw new ArgumentException(
+            $"The address '{address}' is not understood; expected http://host:port, https://host:port or unix:/path/to.sock.");
     }
 
     private static async ValueTask<Stream> ConnectAsync(EndPoint endPoint, CancellationToken cancellationToken)

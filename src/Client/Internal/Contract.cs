@@ -12,7 +12,9 @@ internal static class Contract
 
     private const int Major = 1;
 
-    /// <summary>Fails with words where the server speaks another major version, instead of with whatever parsing its messages gives.</summary>
+    /// <summary>
+    /// Fails with words where the server speaks another major version, instead of with whatever parsing its messages gives.
+    /// </summary>
     /// <remarks>An answer without the header passes: it came from a proxy, whose own status says more.</remarks>
     public static void Check(Metadata headers, Exception? failure)
     {
@@ -21,7 +23,8 @@ internal static class Contract
             throw new SconceContractException(
                 new ErrorDetails(
                     StatusCode.FailedPrecondition,
-                    $"The server speaks contract {version} and this client {Version}: update the older of the two (Sconce.Client {typeof(Contract).Assembly.GetName().Version?.ToString(3)})."),
+                    $"The server speaks contract {version} and this client {Version}: update the older of the two "
+                    + $"(Sconce.Client {typeof(Contract).Assembly.GetName().Version?.ToString(3)})."),
                 failure);
         }
     }

@@ -57,7 +57,7 @@ internal sealed record ErrorDetails(StatusCode Code, string Message)
         {
             Reason = string.IsNullOrEmpty(info?.Reason) ? null : info.Reason,
             Metadata = info is null ? NoMetadata : new Dictionary<string, string>(info.Metadata),
-            Fields = status.GetDetail<BadRequest>() is { } bad ? [.. bad.FieldViolations.Select(v => new FieldViolation(v.Field, v.Description))] : [],
+            Fields = [.. (status.GetDetail<BadRequest>()?.FieldViolations ?? []).Select(v => new FieldViolation(v.Field, v.Description))],
             Conditions = conditions,
             Resource = resource is null ? null : new ErrorResource(resource.ResourceType, resource.ResourceName, resource.Description),
             RetryAfter = status.GetDetail<RetryInfo>()?.RetryDelay?.ToTimeSpan(),

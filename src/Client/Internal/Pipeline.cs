@@ -15,8 +15,8 @@ internal sealed class Pipeline<TRequest, TResponse> : IAsyncDisposable
     private readonly Func<CallOptions, AsyncDuplexStreamingCall<TRequest, TResponse>> _open;
     private readonly Func<TResponse, (ulong Id, CallError? Error)> _read;
     private readonly string _operation;
-    // Capacity 1: a channel keeps waiting writers in their order, which is the order of the calls; the window is the semaphore's.
-    private readonly Channel<Pending> _incoming = Channel.CreateBounded<Pending>(new BoundedChannelOptions(1) { SingleReader = true });
+    // A channel keeps waiting writers in their order, which is the order of the calls.
+    private readonly Channel<Pending> _incoming;
     private readonly Queue<Pending> _inFlight = new();
     private readonly SemaphoreSlim _window;
     private readonly CancellationTokenSource _stop = new();
@@ -35,11 +35,14 @@ internal sealed class Pipeline<TRequest, TResponse> : IAsyncDisposable
         _operation = operation;
         _open = open;
         _read = read;
+        _incoming = Channel.CreateBounded<Pending>(new BoundedChannelOptions(maxInFlight) { SingleReader = true });
         _window = new SemaphoreSlim(maxInFlight);
         _run = Task.Run(RunAsync);
     }
 
-    /// <summary>Sends one request after those before it and waits for its answer. <paramref name="create"/> gets the id to put in it.</summary>
+    /// <summary>
+    /// Sends one request after those before it and waits for its answer. <paramref name="create"/> gets the id to put in it.
+    /// </summary>
     public async Task<TResponse> SendAsync(Func<ulong, TRequest> create, CancellationToken cancellationToken)
     {
         var id = Interlocked.Increment(ref _lastId);
@@ -58,7 +61,9 @@ internal sealed class Pipeline<TRequest, TResponse> : IAsyncDisposable
         return await pending.Answer.Task.WaitAsync(cancellationToken).ConfigureAwait(false);
     }
 
-    /// <summary>Takes no more requests, waits for the answers of those before, and throws what ended the stream early, if anything did.</summary>
+    /// <summary>
+    /// Takes no more requests, waits for the answers of those before, and throws what ended the stream early, if anything did.
+    /// </summary>
     public Task CompleteAsync()
     {
         _incoming.Writer.TryComplete();
@@ -78,6 +83,7 @@ internal sealed class Pipeline<TRequest, TResponse> : IAsyncDisposable
 
     private async Task RunAsync()
     {
+        static Task<bool> Attempt(Pipeline<TRequest, TResponse> self, CallOptions options) => self.AttemptAsync(options);
         try
         {
             do
@@ -86,12 +92,14 @@ internal sealed class Pipeline<TRequest, TResponse> : IAsyncDisposable
                 if (Waiting().Length == 0 && !await _incoming.Reader.WaitToReadAsync(_stop.Token).ConfigureAwait(false))
                     return;
             }
-            while (await _rpc.RunAsync(static (self, options) => self.AttemptAsync(options), this, Repeat.Always, null, _operation, _stop.Token).ConfigureAwait(false));
+            while (await _rpc.RunAsync(Attempt, this, Repeat.Always, null, _operation, _stop.Token).ConfigureAwait(false));
         }
         catch (Exception e)
         {
             _incoming.Writer.TryComplete(e);
-            var failure = e is OperationCanceledException ? new OperationCanceledException("The stream was disposed before this call had its answer.") : e;
+            var failure = e is OperationCanceledException
+                ? new OperationCanceledException("The stream was disposed before this call had its answer.")
+                : e;
             while (_incoming.Reader.TryRead(out var pending))
                 pending.Answer.TrySetException(failure);
             foreach (var pending in Waiting())
@@ -200,7 +208,8 @@ internal sealed class Pipeline<TRequest, TResponse> : IAsyncDisposable
 
     // A new exception for each late caller: one that is thrown again and again gathers their stack traces.
     private static SconceException Ended(SconceException failure) =>
-        new ErrorDetails(failure.StatusCode, $"The stream has ended: {failure.Message}") { Reason = failure.Reason, Fields = failure.Fields }.ToException(failure);
+        new ErrorDetails(failure.StatusCode, $"The stream has ended: {failure.Message}") { Reason = failure.Reason, Fields = failure.Fields }
+            .ToException(failure);
 
     private sealed record Pending(ulong Id, TRequest Request, CancellationToken CancellationToken)
     {

@@ -6,9 +6,15 @@ namespace Sconce.Client.Internal;
 /// <summary>A sequence through a pipeline.</summary>
 internal static class Pipelines
 {
-    /// <summary>Starts <paramref name="send"/> for each item, at most <paramref name="maxInFlight"/> ahead of the reader, and gives the answers in order.</summary>
+    /// <summary>
+    /// Starts <paramref name="send"/> for each item, at most <paramref name="maxInFlight"/> ahead of the reader, and gives the answers in
+    /// order.
+    /// </summary>
     public static async IAsyncEnumerable<TOut> RunAsync<TIn, TOut>(
-        IAsyncEnumerable<TIn> source, Func<TIn, Task<TOut>> send, int maxInFlight, [EnumeratorCancellation] CancellationToken cancellationToken)
+        IAsyncEnumerable<TIn> source,
+        Func<TIn, Task<TOut>> send,
+        int maxInFlight,
+        [EnumeratorCancellation] CancellationToken cancellationToken)
     {
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         var answers = Channel.CreateBounded<Task<TOut>>(new BoundedChannelOptions(maxInFlight) { SingleReader = true, SingleWriter = true });

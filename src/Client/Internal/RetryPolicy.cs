@@ -50,7 +50,8 @@ internal static class RetryPolicy
                 OnRetry = arguments =>
                 {
                     var failure = (RpcException)arguments.Outcome.Exception!;
-                    Log.Repeating(logger, arguments.Context.OperationKey, arguments.AttemptNumber + 2, arguments.RetryDelay, failure.StatusCode, failure.Status.Detail);
+                    var attempt = arguments.AttemptNumber + 2;
+                    Log.Repeating(logger, arguments.Context.OperationKey, attempt, arguments.RetryDelay, failure.StatusCode, failure.Status.Detail);
                     return ValueTask.CompletedTask;
                 },
             })
@@ -74,7 +75,9 @@ internal static class RetryPolicy
         bool may;
         if (IsTransport(e))
         {
-            may = run.Repeat == Repeat.Always || NeverSent(e.Status.DebugException!);
+            // A certificate that is refused now is refused again.
+            may = e.Status.DebugException is not HttpRequestException { HttpRequestError: HttpRequestError.SecureConnectionError }
+                && (run.Repeat == Repeat.Always || NeverSent(e.Status.DebugException));
         }
         else
         {
@@ -94,7 +97,7 @@ internal static class RetryPolicy
         for (; failure is not null; failure = failure.InnerException)
         {
             if (failure is HttpProtocolException { ErrorCode: RefusedStream }
-                or HttpRequestException { HttpRequestError: HttpRequestError.ConnectionError or HttpRequestError.NameResolutionError or HttpRequestError.SecureConnectionError })
+                or HttpRequestException { HttpRequestError: HttpRequestError.ConnectionError or HttpRequestError.NameResolutionError })
             {
                 return true;
             }

@@ -87,7 +87,10 @@ internal sealed class Rpc
             typeof(TRequest).Name,
             cancellationToken);
 
-    /// <summary>Runs an operation of any shape under the retry policy; <paramref name="attempt"/> must be repeatable as <paramref name="repeat"/> says.</summary>
+    /// <summary>
+    /// Runs an operation of any shape under the retry policy; <paramref name="attempt"/> must be repeatable as <paramref name="repeat"/>
+    /// says.
+    /// </summary>
     public async Task<T> RunAsync<TState, T>(
         Func<TState, CallOptions, Task<T>> attempt,
         TState state,
@@ -143,7 +146,8 @@ internal sealed class Rpc
             var last = run.LastFailure is { } failure && failure != e ? $" Before that: {failure.StatusCode}: {Cause(failure)}" : "";
             details = details with
             {
-                Message = $"{operation} had no answer within {run.Timeout} ({tries}; SconceClientOptions.Timeout or CallSettings.Timeout sets the limit).{last}",
+                Message = $"{operation} had no answer within {run.Timeout} "
+                    + $"({tries}; SconceClientOptions.Timeout or CallSettings.Timeout sets the limit).{last}",
             };
         }
         else if (RetryPolicy.IsTransport(e))
@@ -152,7 +156,8 @@ internal sealed class Rpc
             {
                 Code = StatusCode.Unavailable,
                 Message = $"{operation} did not get through to a Sconce server at {Address}: {Cause(e)} "
-                    + $"({tries} in {Stopwatch.GetElapsedTime(run.Started).TotalSeconds:0.0} s; SconceClientOptions.Retry sets how many). Is the server running there?",
+                    + $"({tries} in {Stopwatch.GetElapsedTime(run.Started).TotalSeconds:0.0} s; SconceClientOptions.Retry sets how many). "
+                    + "Is the server running there?",
             };
         }
 

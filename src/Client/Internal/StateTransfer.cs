@@ -48,7 +48,8 @@ internal static class StateTransfer
             cancellationToken);
 
     /// <summary>
-    /// Sends a stream in and returns the answer, from the start again where the connection fails: <paramref name="messages"/> is asked anew each time, and
+    /// Sends a stream in and returns the answer, from the start again where the connection fails: <paramref name="messages"/> is asked anew
+    /// each time, and
     /// the request id in its header keeps the server from acting twice.
     /// </summary>
     public static Task<TResponse> SendAsync<TRequest, TResponse>(
@@ -65,9 +66,14 @@ internal static class StateTransfer
                 var failedWrite = await WriteAsync(call, state.messages()).ConfigureAwait(false);
                 try
                 {
-                    // A write mostly fails because the server has ended the call, and why is in its answer. Where none comes, the write itself was at fault.
-                    if (failedWrite is not null && await Task.WhenAny(call.ResponseAsync, Task.Delay(GraceForStatus)).ConfigureAwait(false) != call.ResponseAsync)
+                    // A write mostly fails because the server has ended the call, and why is in its answer.
+                    // Where none comes, the write itself was at fault.
+                    if (failedWrite is not null
+                        && await Task.WhenAny(call.ResponseAsync, Task.Delay(GraceForStatus)).ConfigureAwait(false) != call.ResponseAsync)
+                    {
                         throw failedWrite as RpcException ?? new RpcException(new Status(StatusCode.Unavailable, failedWrite.Message, failedWrite));
+                    }
+
                     var response = await call.ResponseAsync.ConfigureAwait(false);
                     Contract.Check(await call.ResponseHeadersAsync.ConfigureAwait(false), null);
                     return response;
@@ -103,7 +109,8 @@ internal static class StateTransfer
             {
                 var piece = tensor.Bytes.Slice(offset, Math.Min(ChunkBytes, tensor.Bytes.Length - offset));
                 digest.Append(piece.Span);
-                yield return new StatePart(null, new StateChunk { Entry = index, Offset = (ulong)offset, Data = UnsafeByteOperations.UnsafeWrap(piece) }, null);
+                var data = UnsafeByteOperations.UnsafeWrap(piece);
+                yield return new StatePart(null, new StateChunk { Entry = index, Offset = (ulong)offset, Data = data }, null);
             }
 
             index++;
@@ -121,7 +128,8 @@ internal static class StateTransfer
         return assembly.Ended ? assembly.State : throw Damaged("it stopped before its end");
     }
 
-    private static async Task<Exception?> WriteAsync<TRequest, TResponse>(AsyncClientStreamingCall<TRequest, TResponse> call, IEnumerable<TRequest> messages)
+    private static async Task<Exception?> WriteAsync<TRequest, TResponse>(
+        AsyncClientStreamingCall<TRequest, TResponse> call, IEnumerable<TRequest> messages)
     {
         try
         {
@@ -139,7 +147,8 @@ internal static class StateTransfer
     private static SconceException Damaged(string how) =>
         new ErrorDetails(StatusCode.DataLoss, $"The server's stream of tensors is damaged: {how}. Nothing of it was used.").ToException(null);
 
-    private sealed class Assembly
+    /// <summary>Tensors in the making.</summary>
+    internal sealed class Assembly
     {
         private readonly XxHash3 _digest = new();
         private IReadOnlyList<StateEntry>? _entries;
@@ -187,7 +196,12 @@ internal static class StateTransfer
             }
 
             if (size > Array.MaxLength)
-                throw new NotSupportedException($"'{entry.Key}' has {size} bytes; a tensor in this client holds at most {Array.MaxLength}. Leave it out by StateDictAsync's keys.");
+            {
+                throw new NotSupportedException(
+                    $"'{entry.Key}' has {size} bytes; a tensor in this client holds at most {Array.MaxLength}. "
+                    + "Leave it out by StateDictAsync's keys.");
+            }
+
             _buffer ??= GC.AllocateUninitializedArray<byte>((int)size);
             chunk.Data.Span.CopyTo(_buffer.AsSpan((int)_filled));
             _filled += chunk.Data.Length;
