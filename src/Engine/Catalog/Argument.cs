@@ -21,6 +21,9 @@ internal enum ArgumentKind
 /// <summary>One argument of a constructor or function: its name, what it takes, its default, its bounds.</summary>
 internal sealed record Argument
 {
+    /// <summary>What a None inside a list becomes, where the list takes one.</summary>
+    public const long NoneItem = long.MinValue;
+
     private Argument(string name, ArgumentKind kind)
     {
         Name = name;
@@ -49,6 +52,9 @@ internal sealed record Argument
 
     public IReadOnlyList<string> Choices { get; private init; } = [];
 
+    /// <summary>Whether a list of ints may hold None (adaptive pooling's "as the input").</summary>
+    public bool TakesNoneItems { get; private init; }
+
     public static Argument Int(string name) => new(name, ArgumentKind.Int);
 
     public static Argument Float(string name) => new(name, ArgumentKind.Float);
@@ -74,6 +80,11 @@ internal sealed record Argument
 
     /// <summary>The same with None allowed beside another default.</summary>
     public Argument Nullable() => this with { AllowNone = true };
+
+    public Argument WithNoneItems() => this with { TakesNoneItems = true };
+
+    /// <summary>The same without a default.</summary>
+    public Argument WithoutDefault() => this with { Required = true, AllowNone = false };
 
     public Argument AtLeast(double min) => this with { Min = min };
 
@@ -178,6 +189,12 @@ internal sealed record Argument
         var list = new List<T>();
         foreach (var item in items)
         {
+            if (item is null && TakesNoneItems)
+            {
+                list.Add((T)(object)NoneItem);
+                continue;
+            }
+
             if (convert(item) is not { } one)
             {
                 return Mismatch(given);

@@ -61,7 +61,7 @@ internal sealed class BoundArguments
         null => "None",
         bool flag => flag ? "True" : "False",
         long n => n.ToString(CultureInfo.InvariantCulture),
-        double x => PythonFormat.Float(x),
+        double x => IsIntegerForPython(name, x) ? ((long)x).ToString(CultureInfo.InvariantCulture) : PythonFormat.Float(x),
         string text => text,
         long[] list when !spread && IsScalar(name) => list[0].ToString(CultureInfo.InvariantCulture),
         long[] => PythonFormat.Tuple(Ints(name)),
@@ -72,6 +72,9 @@ internal sealed class BoundArguments
 
     /// <summary>An error about one argument, for checks that the declaration cannot say.</summary>
     public EngineException Refuse(string name, string message) => EngineException.Invalid($"{Field}.{name}", message, "BAD_ARGUMENT");
+
+    // JSON cannot tell 2 from 2.0. Where PyTorch has no default, people write the integer, and Python prints what they wrote.
+    private bool IsIntegerForPython(string name, double value) => Math.Floor(value) == value && Math.Abs(value) < 1e15 && _declared.First(a => a.Name == name).Required;
 
     private T[] Spread<T>(string name)
     {

@@ -10,5 +10,6 @@ internal static class ContainerTypes
         new("Sequential", "Module", "", [], ["input"], (origin, _) => new SequentialNode(origin)) { Children = ChildRule.Any },
         new("ModuleList", "Module", "", [], ["input?"], (origin, _) => new ModuleListNode(origin)) { Children = ChildRule.Any },
         new("ModuleDict", "Module", "", [], ["input?"], (origin, _) => new ModuleDictNode(origin)) { Children = ChildRule.Any },
+        new("Graph", "Module", "", [], [], (origin, _) => new GraphNode(origin)) { Children = ChildRule.Any },
     ];
 }

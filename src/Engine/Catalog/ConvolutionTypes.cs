@@ -11,6 +11,7 @@ internal static class ConvolutionTypes
     public static IEnumerable<ModuleType> All { get; } =
     [
         .. Enumerable.Range(1, 3).Select(Conv),
+        .. Enumerable.Range(1, 3).Select(Transposed),
     ];
 
     /// <summary>Checks that the groups divide the channels, as PyTorch's constructors do.</summary>
@@ -83,4 +84,12 @@ internal static class ConvolutionTypes
             Bool("bias", true), Text("padding_mode", "zeros", "reflect", "replicate", "circular").Or("zeros"), Dtype(),
         ],
         ["input"], (origin, context) => new ConvNode(origin, context, dimensions));
+
+    private static ModuleType Transposed(int dimensions) => new($"ConvTranspose{dimensions}d", "_ConvTransposeNd", $"conv_transpose{dimensions}d",
+        [
+            Int("in_channels").AtLeast(0), Int("out_channels").AtLeast(0), Ints("kernel_size", dimensions).AtLeast(1), Ints("stride", dimensions).AtLeast(1).Or(1L),
+            Ints("padding", dimensions).AtLeast(0).Or(0L), Ints("output_padding", dimensions).AtLeast(0).Or(0L), Int("groups").AtLeast(1).Or(1L), Bool("bias", true),
+            Ints("dilation", dimensions).AtLeast(1).Or(1L), Text("padding_mode", "zeros").Or("zeros"), Dtype(),
+        ],
+        ["input", "output_size?"], (origin, context) => new ConvTransposeNode(origin, context, dimensions));
 }

@@ -15,6 +15,7 @@ public static class ModuleCatalog
     [
         .. Modules.Values.Select(type => type.Describe())
             .Concat(LossTypes.Descriptions).Concat(OptimizerTypes.Descriptions).Concat(SchedulerTypes.Descriptions)
+            .Concat(FunctionTypes.All.Select(type => type.Describe()))
             .OrderBy(type => type.Kind).ThenBy(type => type.Name, StringComparer.Ordinal),
     ];
 

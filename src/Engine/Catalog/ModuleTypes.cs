@@ -8,6 +8,21 @@ internal static class ModuleTypes
         .. ContainerTypes.All,
         .. LinearTypes.All,
         .. ConvolutionTypes.All,
+        .. NormalizationTypes.All,
+        .. RecurrentTypes.All,
+        .. AttentionTypes.All,
+        .. Stateless.Select(type => type.ToModule()),
+    ];
+
+    /// <summary>Those without parameters, most of which are functions too.</summary>
+    public static IEnumerable<StatelessType> Stateless =>
+    [
         .. ActivationTypes.All,
+        .. DropoutTypes.All,
+        .. NormalizationTypes.Stateless,
+        .. PaddingTypes.All,
+        .. PoolingTypes.All,
+        .. ShapeTypes.All,
+        .. UpsamplingTypes.All,
     ];
 }

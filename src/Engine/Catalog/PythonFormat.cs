@@ -8,10 +8,12 @@ internal static class PythonFormat
     public static string Bool(bool value) => value ? "True" : "False";
 
     public static string Tuple(IReadOnlyList<long> items) =>
-        items.Count == 1 ? string.Create(CultureInfo.InvariantCulture, $"({items[0]},)") : $"({string.Join(", ", items.Select(n => n.ToString(CultureInfo.InvariantCulture)))})";
+        items.Count == 1 ? string.Create(CultureInfo.InvariantCulture, $"({Int(items[0])},)") : $"({string.Join(", ", items.Select(Int))})";
 
     public static string Tuple(IReadOnlyList<double> items) =>
         items.Count == 1 ? $"({Float(items[0])},)" : $"({string.Join(", ", items.Select(Float))})";
+
+    private static string Int(long value) => value == Argument.NoneItem ? "None" : value.ToString(CultureInfo.InvariantCulture);
 
     /// <summary>The shortest digits that read back the same; an exponent below 1e-4 and from 1e16 on, of at least two digits.</summary>
     public static string Float(double value)

@@ -22,6 +22,9 @@ internal sealed class BuildContext(bool onMeta, bool initialise, BuildLimits lim
     /// <summary>How large the tree may be.</summary>
     public BuildLimits Limits { get; } = limits;
 
+    /// <summary>A context for copies of nodes made in this one, whose values replace those that would be drawn.</summary>
+    public BuildContext ForCopies() => new(OnMeta, initialise: false, new BuildLimits(int.MaxValue, int.MaxValue, int.MaxValue));
+
     /// <summary>Makes a node and draws its initial values.</summary>
     public ModuleNode Create(NodeOrigin origin)
     {
@@ -36,11 +39,11 @@ internal sealed class BuildContext(bool onMeta, bool initialise, BuildLimits lim
     }
 
     /// <summary>Makes a child that a type has by itself (Transformer's layers), as its own constructor call would.</summary>
-    public ModuleNode Create(string type, NodeOrigin parent, params (string Name, object? Value)[] args)
+    public ModuleNode Create(string type, NodeOrigin parent, IReadOnlyList<KeyValuePair<string, ModuleNode>> given, params (string Name, object? Value)[] args)
     {
         var found = ModuleCatalog.Module(type, parent.Args.Field);
         var bound = ArgumentBinder.Bind(found.Arguments, args.ToDictionary(a => a.Name, a => a.Value), type, parent.Args.Field);
-        return Create(new NodeOrigin(found, bound, parent.FloatType, [], null));
+        return Create(new NodeOrigin(found, bound, parent.FloatType, given, null));
     }
 
     /// <summary>Counts modules against the limit before they are made.</summary>

@@ -18,6 +18,9 @@ public sealed class CallContext(string path = "")
     /// <summary>The field of the request that a bad shape is blamed on.</summary>
     internal string Field { get; set; } = "inputs";
 
+    /// <summary>Whether the module running now is the one that the caller asked for, not one that another module calls.</summary>
+    internal bool IsTarget => _names.Count == 0;
+
     /// <summary>Goes down into a child. Names, not paths, so that a call that succeeds makes no strings.</summary>
     internal void Enter(string name) => _names.Add(name);
 

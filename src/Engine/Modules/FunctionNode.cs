@@ -1,3 +1,4 @@
+using Sconce.Engine.Catalog;
 using Sconce.Engine.Tensors;
 using static TorchSharp.torch;
 
@@ -7,13 +8,8 @@ namespace Sconce.Engine.Modules;
 /// <param name="origin">What it is made of.</param>
 /// <param name="extraRepr">What PyTorch prints of it.</param>
 /// <param name="function">What it computes.</param>
-internal sealed class FunctionNode(NodeOrigin origin, string extraRepr, FunctionNode.Function function) : ModuleNode(origin)
+internal sealed class FunctionNode(NodeOrigin origin, string extraRepr, TensorFunction function) : ModuleNode(origin)
 {
-    /// <summary>What a leaf computes.</summary>
-    /// <param name="inputs">The inputs; null for one left out.</param>
-    /// <param name="training">Whether the module is in training mode.</param>
-    public delegate TensorTree Function(Tensor?[] inputs, bool training);
-
     public override string ExtraRepr => extraRepr;
 
     protected override TensorTree Forward(IReadOnlyList<TensorTree> inputs, CallContext context)

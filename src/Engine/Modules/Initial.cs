@@ -22,6 +22,12 @@ internal static class Initial
     /// <summary>Uniform within 1/sqrt(fan_in), as they draw biases.</summary>
     public static void UniformByFanIn(Parameter bias, long fanIn) => Uniform(bias, fanIn > 0 ? 1 / Math.Sqrt(fanIn) : 0);
 
+    /// <summary><c>xavier_uniform_</c>.</summary>
+    public static void XavierUniform(Parameter weight) => Uniform(weight, Math.Sqrt(6.0 / Fans(weight)));
+
+    /// <summary><c>xavier_normal_</c>.</summary>
+    public static void XavierNormal(Parameter weight) => Normal(weight, Math.Sqrt(2.0 / Fans(weight)));
+
     /// <summary>Uniform within a bound.</summary>
     public static void Uniform(Parameter parameter, double bound)
     {
@@ -41,5 +47,11 @@ internal static class Initial
     {
         using var quiet = no_grad();
         tensor.fill_(value);
+    }
+
+    private static double Fans(Parameter weight)
+    {
+        var shape = weight.shape;
+        return (shape[0] + shape[1]) * shape[2..].Aggregate(1.0, (product, size) => product * size);
     }
 }

@@ -15,7 +15,7 @@ public static class ModuleCopy
         var source = tree.Find(path);
         using var scope = NewDisposeScope();
         using var normal = inference_mode(false);
-        var root = DeepCopy(source, new BuildContext(onMeta: false, initialise: false, new BuildLimits(int.MaxValue, int.MaxValue, int.MaxValue)));
+        var root = DeepCopy(source, new BuildContext(onMeta: false, initialise: false, new BuildLimits()).ForCopies());
         ModuleBuilder.Keep(root);
         var copy = new ModuleTree(root);
         copy.Policy.TakeFrom(tree.Policy, path);

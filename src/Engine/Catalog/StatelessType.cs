@@ -1,0 +1,43 @@
+using Sconce.Engine.Modules;
+using Sconce.Engine.Tensors;
+using static TorchSharp.torch;
+
+namespace Sconce.Engine.Catalog;
+
+/// <summary>What a module or function without parameters computes.</summary>
+/// <param name="inputs">The inputs; null for one left out.</param>
+/// <param name="training">Whether the module that holds it is in training mode.</param>
+internal delegate TensorTree TensorFunction(Tensor?[] inputs, bool training);
+
+/// <summary>A module type without parameters, which is also the function that <c>torch.nn.functional</c> has under <see cref="Functional"/>.</summary>
+/// <param name="Name">PyTorch's name of the module.</param>
+/// <param name="Base">PyTorch's base type.</param>
+/// <param name="Functional">Name of the function; empty where there is none.</param>
+/// <param name="Arguments">Arguments of both.</param>
+/// <param name="Repr">What PyTorch prints of the module.</param>
+/// <param name="Make">Makes what it computes from the arguments; may refuse them.</param>
+internal sealed record StatelessType(
+    string Name, string Base, string Functional, IReadOnlyList<Argument> Arguments, Func<BoundArguments, string> Repr, Func<BoundArguments, TensorFunction> Make)
+{
+    public IReadOnlyList<string> Inputs { get; init; } = ["input"];
+
+    /// <summary>False where the function of that name is another one (torch.flatten's defaults are not nn.Flatten's).</summary>
+    public bool IsFunctionToo { get; init; } = true;
+
+    public ModuleType ToModule() =>
+        new(Name, Base, Functional, Arguments, Inputs, (origin, _) => new FunctionNode(origin, Repr(origin.Args), Make(origin.Args)));
+
+    /// <summary>Whether it does something else in training mode; as a function it then takes <c>training</c>, by default the mode of the Graph that calls it.</summary>
+    public bool DependsOnMode { get; init; }
+
+    public FunctionType ToFunction() => DependsOnMode
+        ? new(Functional, [.. Arguments.Where(a => a.Name != "inplace"), Argument.Bool("training", false).OrNone()], Inputs, args =>
+        {
+            var (function, mode) = (Make(args), args.BoolOrNone("training"));
+            return mode is { } fixedMode ? (inputs, _) => function(inputs, fixedMode) : function;
+        })
+        : new(Functional, [.. Arguments.Where(a => a.Name != "inplace")], Inputs, Make);
+
+    /// <summary>A function of one tensor that cares not whether it trains.</summary>
+    public static TensorFunction One(Func<Tensor, Tensor> function) => (inputs, _) => TensorTree.Of(function(inputs[0]!));
+}

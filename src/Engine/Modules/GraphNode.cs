@@ -1,0 +1,137 @@
+using Sconce.Engine.Catalog;
+using Sconce.Engine.Tensors;
+using static TorchSharp.torch;
+
+namespace Sconce.Engine.Modules;
+
+/// <summary>
+/// <c>Graph</c>: children and functions called in order on named values, for what Sequential cannot say. The names are resolved to places
+/// once, when it is made.
+/// </summary>
+internal sealed class GraphNode : ModuleNode
+{
+    private readonly GraphStep[] _steps;
+    private readonly int[] _outputs;
+    private readonly int _values;
+
+    public GraphNode(NodeOrigin origin)
+        : base(origin)
+    {
+        var plan = new WiringReader(this, origin).Read();
+        Inputs = plan.Inputs;
+        _steps = plan.Steps;
+        _outputs = plan.Outputs;
+        _values = plan.Values;
+    }
+
+    public override IReadOnlyList<KeyValuePair<string, ModuleNode>> Children => Origin.Given;
+
+    internal override IEnumerable<ModuleNode> CalledChildren => _steps.Select(step => step.Module).OfType<ModuleNode>();
+
+    internal override int OwnCalls => _steps.Count(step => step.Module is null);
+
+    protected override TensorTree Forward(IReadOnlyList<TensorTree> inputs, CallContext context)
+    {
+        var values = new TensorTree[_values];
+        for (var i = 0; i < inputs.Count; i++)
+        {
+            values[i] = inputs[i];
+        }
+
+        foreach (var step in _steps)
+        {
+            Store(step, Run(step, values, context), values, context);
+        }
+
+        var output = _outputs.Length == 1 ? values[_outputs[0]] : TensorTree.Tuple([.. _outputs.Select(i => values[i])]);
+        Free(values, inputs, output);
+        return output;
+    }
+
+    private TensorTree Run(GraphStep step, TensorTree[] values, CallContext context)
+    {
+        if (step.Module is not null)
+        {
+            return CallChild(step.Path, step.Module, [.. step.Inputs.Select(i => values[i])], context);
+        }
+
+        var tensors = new Tensor?[Math.Max(step.Inputs.Length, step.Arity)];
+        for (var i = 0; i < step.Inputs.Length; i++)
+        {
+            var value = values[step.Inputs[i]];
+            tensors[i] = value.Tensor ?? (value.IsNone && step.TakesNone(i) ? null
+                : throw Refuse(context, $"{step.Label} takes one tensor as its input {i}; it was given {(value.IsNone ? "None" : "a tuple: unpack it")}"));
+        }
+
+        TensorTree result;
+        try
+        {
+            result = step.Function!(tensors, Training);
+        }
+        catch (Exception exception) when (CallFailure.IsNative(exception))
+        {
+            throw CallFailure.Translate(exception, $"{Display(context.Path)}, {step.Label},", [.. tensors.Select(TensorTree.Of)], context);
+        }
+
+        if (context.CountBytes)
+        {
+            context.LeafOutputBytes += CallFailure.BytesOf(result);
+        }
+
+        return result;
+    }
+
+    private void Store(GraphStep step, TensorTree result, TensorTree[] values, CallContext context)
+    {
+        if (step.Unpack.Length == 0)
+        {
+            values[step.Result] = result;
+            return;
+        }
+
+        if (result.Items is not { } items || items.Count != step.Unpack.Length)
+        {
+            throw Refuse(context, $"{step.Label} gave {(result.Items is null ? "one value" : $"{result.Items.Count} values")} and is unpacked into {step.Unpack.Length}");
+        }
+
+        for (var i = 0; i < items.Count; i++)
+        {
+            if (step.Unpack[i] >= 0)
+            {
+                values[step.Unpack[i]] = items[i];
+            }
+        }
+    }
+
+    // What was made on the way and is neither an input nor part of the output; autograd holds what it needs by itself.
+    private static void Free(TensorTree[] values, IReadOnlyList<TensorTree> inputs, TensorTree output)
+    {
+        var kept = new HashSet<Tensor>(inputs.SelectMany(input => input.Flatten()).Concat(output.Flatten()), ReferenceEqualityComparer.Instance);
+        for (var i = inputs.Count; i < values.Length; i++)
+        {
+            if (values[i]?.Tensor is { } tensor && kept.Add(tensor))
+            {
+                tensor.Dispose();
+            }
+        }
+    }
+}
+
+/// <summary>One step of a wiring, its names resolved.</summary>
+/// <param name="Label">What it is called in messages.</param>
+/// <param name="Path">Path of the child, where it calls one.</param>
+/// <param name="Module">The child, or null.</param>
+/// <param name="Function">The function, or null.</param>
+/// <param name="Type">The function's type, or null.</param>
+/// <param name="Inputs">Places of its inputs.</param>
+/// <param name="Result">Place of its result; -1 where it is unpacked.</param>
+/// <param name="Unpack">Places of the items of its result; -1 for those dropped.</param>
+internal sealed record GraphStep(
+    string Label, string Path, ModuleNode? Module, TensorFunction? Function, FunctionType? Type, int[] Inputs, int Result, int[] Unpack)
+{
+    /// <summary>Places that its function has for inputs.</summary>
+    public int Arity => Type is null || Type.IsVariadic ? 0 : Type.Inputs.Count;
+
+    /// <summary>Whether an input of its function may be None.</summary>
+    public bool TakesNone(int input) => Type is { IsVariadic: false } && Type.Inputs[input].Optional;
+}

@@ -1,0 +1,68 @@
+using static TorchSharp.torch;
+
+namespace Sconce.Engine.Modules;
+
+/// <summary><c>torch.matmul</c> out of <c>mm</c> and <c>bmm</c>: TorchSharp's own lets libtorch's exceptions end the process, out of memory among them.</summary>
+internal static class MatrixProduct
+{
+    /// <summary>The product, with PyTorch's rules for vectors and for broadcasting batches.</summary>
+    /// <exception cref="ArgumentException">The shapes do not fit.</exception>
+    public static Tensor Of(Tensor a, Tensor b)
+    {
+        var (left, right) = (a.shape, b.shape);
+        if (left.Length == 0 || right.Length == 0 || left[^1] != right[^Math.Min(2, right.Length)])
+        {
+            throw new ArgumentException($"matmul takes matrices whose inner sizes agree; it was given {CallFailure.Describe(a)} and {CallFailure.Describe(b)}");
+        }
+
+        if (left.Length == 1)
+        {
+            return Of(a.unsqueeze(0), b).squeeze(right.Length == 1 ? 0 : -2);
+        }
+
+        if (right.Length == 1)
+        {
+            return Of(a, b.unsqueeze(1)).squeeze(-1);
+        }
+
+        if (left.Length == 2 && right.Length == 2)
+        {
+            return a.mm(b);
+        }
+
+        // One matrix for the whole batch: its rows are one long matrix.
+        if (right.Length == 2)
+        {
+            return a.reshape(-1, left[^1]).mm(b).view([.. left.AsSpan(0, left.Length - 1), right[1]]);
+        }
+
+        var batch = Broadcast(left.AsSpan(0, left.Length - 2), right.AsSpan(0, right.Length - 2))
+            ?? throw new ArgumentException($"matmul takes batches that broadcast; it was given {CallFailure.Describe(a)} and {CallFailure.Describe(b)}");
+        var count = batch.Aggregate(1L, (product, size) => product * size);
+        return Flat(a, batch, count).bmm(Flat(b, batch, count)).view([.. batch, left[^2], right[^1]]);
+    }
+
+    private static Tensor Flat(Tensor tensor, long[] batch, long count)
+    {
+        var shape = tensor.shape;
+        var (rows, columns) = (shape[^2], shape[^1]);
+        return tensor.expand([.. batch, rows, columns]).reshape(count, rows, columns);
+    }
+
+    private static long[]? Broadcast(ReadOnlySpan<long> a, ReadOnlySpan<long> b)
+    {
+        var result = new long[Math.Max(a.Length, b.Length)];
+        for (var i = 1; i <= result.Length; i++)
+        {
+            var (x, y) = (i <= a.Length ? a[^i] : 1, i <= b.Length ? b[^i] : 1);
+            if (x != y && x != 1 && y != 1)
+            {
+                return null;
+            }
+
+            result[^i] = x == 1 ? y : x;
+        }
+
+        return result;
+    }
+}
