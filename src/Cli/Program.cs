@@ -1,1 +1,4 @@
-return 0;
+using Sconce.Cli;
+using Sconce.Cli.Terminal;
+
+return await SconceCommand.RunAsync(args, CommandTerminal.OfProcess()).ConfigureAwait(false);

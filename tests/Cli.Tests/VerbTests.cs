@@ -1,0 +1,152 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using Microsoft.Extensions.Logging;
+using Sconce.Cli.Data;
+using Sconce.Cli.State;
+using Sconce.Client;
+using Sconce.Server;
+
+namespace Sconce.Cli.Tests;
+
+/// <summary>Every verb against a server in this process, over a real socket.</summary>
+public sealed class VerbTests : IAsyncLifetime
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("sconce-verbs-").FullName;
+    private SconceServer _server = null!;
+
+    public async ValueTask InitializeAsync()
+        => _server = await SconceServer.StartAsync(new SconceServerOptions { Port = 0, LogLevel = LogLevel.Error }, cancellationToken: TestContext.Current.CancellationToken);
+
+    public async ValueTask DisposeAsync()
+    {
+        await _server.DisposeAsync();
+        Directory.Delete(_folder, recursive: true);
+    }
+
+    [Fact]
+    public async Task Create_ls_describe_delete_show_one_module_and_then_none()
+    {
+        var created = Json(await RunAsync("create", "mlp", "--mlp", "4,8,2", "--seed", "0", "--json"));
+        Assert.Equal(("mlp", "Sequential", 58L), (created.GetProperty("name").GetString(), created.GetProperty("type").GetString(), created.GetProperty("parameters").GetInt64()));
+
+        Assert.Matches(@"mlp +Sequential +train +58 +232 B +cpu", Ok(await RunAsync("ls")));
+        Assert.Equal("mlp", Json(await RunAsync("ls", "ml", "--json"))[0].GetProperty("name").GetString());
+        Assert.Equal(0, Json(await RunAsync("ls", "other", "--json")).GetArrayLength());
+
+        var described = Ok(await RunAsync("describe", "mlp", "--tensors"));
+        Assert.StartsWith("Sequential(\n  (0): Linear(in_features=4, out_features=8, bias=True)\n  (1): ReLU()\n", described, StringComparison.Ordinal);
+        Assert.Matches(@"0\.weight +float32 +\[8, 4\] +parameter", described);
+        Assert.Equal("Linear", Json(await RunAsync("describe", "mlp", "--json")).GetProperty("root").GetProperty("children")[2].GetProperty("type").GetString());
+
+        Assert.Equal("deleted mlp\n", Ok(await RunAsync("delete", "mlp")));
+        Assert.Contains("No modules", (await RunAsync("ls")).Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Create_takes_a_spec_from_a_file_from_standard_input_and_from_flags()
+    {
+        const string spec = """{"type": "Linear", "args": {"in_features": 3, "out_features": 1, "bias": false}}""";
+        var file = Path.Combine(_folder, "spec.json");
+        await File.WriteAllTextAsync(file, spec, TestContext.Current.CancellationToken);
+
+        Ok(await RunAsync("create", "a", file));
+        Ok(await Cli.RunAsync(["create", "b", "-", "--address", _server.Addresses[0]], spec));
+        Ok(await RunAsync("create", "c", "--type", "Linear", "--arg", "in_features=3", "--arg", "out_features=1", "--arg", "bias=false", "--dtype", "float64"));
+
+        Assert.Equal([12L, 12L, 24L], Json(await RunAsync("ls", "--json")).EnumerateArray().Select(module => module.GetProperty("bytes").GetInt64()));
+    }
+
+    [Fact]
+    public async Task Server_refusal_is_1_with_its_message_and_field_paths()
+    {
+        var refused = await RunAsync("create", "a", "--type", "Linear", "--arg", "in_features=3", "--arg", "out_feature=1");
+        Assert.Equal(ExitCode.Refused, refused.Code);
+        Assert.StartsWith("INVALID_ARGUMENT: ", refused.Error, StringComparison.Ordinal);
+        Assert.Contains("spec.args.out_feature", refused.Error, StringComparison.Ordinal);
+        Assert.DoesNotContain("   at ", refused.Error, StringComparison.Ordinal);
+
+        var json = await RunAsync("create", "a", "--type", "Linear", "--arg", "in_features=3", "--json");
+        using var document = JsonDocument.Parse(json.Error);
+        var error = document.RootElement.GetProperty("error");
+        Assert.Equal("INVALID_ARGUMENT", error.GetProperty("code").GetString());
+        Assert.Contains(error.GetProperty("fields").EnumerateArray(), field => field.GetProperty("path").GetString() == "spec.args.out_features");
+
+        var missing = await RunAsync("describe", "nothing");
+        Assert.Equal(ExitCode.Refused, missing.Code);
+        Assert.StartsWith("NOT_FOUND: ", missing.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Forward_prints_shape_and_values_and_writes_npy()
+    {
+        Ok(await RunAsync("create", "id", "--type", "Identity"));
+
+        Assert.Equal("float32[1, 2]\n[[ 1.0000, -2.5000]]\n", Ok(await RunAsync("forward", "id", "[[1, -2.5]]")));
+        var output = Json(await RunAsync("forward", "id", "[[1, 2]]", "--dtype", "bfloat16", "--json")).GetProperty("output");
+        Assert.Equal("""{"dtype":"bfloat16","shape":[1,2],"values":[[1,2]]}""", JsonNode.Parse(output.GetRawText())!.ToJsonString());
+        Assert.Contains("bfloat16[1, 2]", Ok(await Cli.RunAsync(["forward", "id", "-", "--dtype", "bfloat16", "--address", _server.Addresses[0]], "[[1, 2]]")), StringComparison.Ordinal);
+
+        var file = Path.Combine(_folder, "out.npy");
+        Ok(await RunAsync("forward", "id", "--input", "input=random:3x2", "-o", file));
+        Assert.Equal("float32[3, 2]", NpyFile.Read(file).ToString());
+        Assert.Contains("float32[3, 2]", Ok(await RunAsync("forward", "id", file)), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Train_lowers_the_loss_and_measures_accuracy()
+    {
+        // Two classes, told apart by the sign of the first number.
+        var random = new Random(0);
+        var values = Enumerable.Range(0, 512).Select(_ => (float)(random.NextDouble() - 0.5)).ToArray();
+        var (x, y) = (Path.Combine(_folder, "x.npy"), Path.Combine(_folder, "y.npy"));
+        NpyFile.Write(x, TensorData.Create(values, 256, 2));
+        NpyFile.Write(y, TensorData.Create(Enumerable.Range(0, 256).Select(i => values[2 * i] > 0 ? 1L : 0L).ToArray()));
+        Ok(await RunAsync("create", "net", "--mlp", "2,16,2", "--seed", "0"));
+
+        var result = await RunAsync("train", "net", "-x", x, "-y", y, "--test-inputs", x, "--test-targets", y, "--optimizer", "Adam", "--lr", "0.01", "--epochs", "20", "--batch-size", "32", "--json");
+        var trained = Json(result);
+        Assert.InRange(trained.GetProperty("accuracy").GetDouble(), 0.95, 1);
+        Assert.Equal(20 * 256, trained.GetProperty("samples").GetInt64());
+        Assert.Matches(@"epoch 20/20  mean loss 0\.\d+ ", result.Error); // the progress is beside the document
+
+        // The second time the module's own optimizer goes on.
+        Assert.Contains("epoch 1/1", Ok(await RunAsync("train", "net", "-x", x, "-y", y)), StringComparison.Ordinal);
+        Assert.Equal("default", Json(await RunAsync("ls", "--json"))[0].GetProperty("optimizers")[0].GetString());
+    }
+
+    [Fact]
+    public async Task To_converts_and_state_goes_out_and_in()
+    {
+        Ok(await RunAsync("create", "a", "--mlp", "4,2", "--seed", "0"));
+        Ok(await RunAsync("create", "b", "--mlp", "4,2", "--seed", "1"));
+        var file = Path.Combine(_folder, "a.safetensors");
+
+        Assert.Contains("2 tensors, 40 B", Ok(await RunAsync("state", "get", "a", "-o", file)), StringComparison.Ordinal);
+        Assert.Equal(["0.weight", "0.bias"], SafetensorsFile.Read(file).Select(pair => pair.Key));
+        Assert.Contains("2 tensors loaded into b", Ok(await RunAsync("state", "load", "b", "-i", file)), StringComparison.Ordinal);
+        Assert.Equal(Ok(await RunAsync("forward", "a", "[[1, 2, 3, 4.5]]")), Ok(await RunAsync("forward", "b", "[[1, 2, 3, 4.5]]")));
+        Assert.Equal("0.weight", Json(await RunAsync("state", "ls", "b", "--json")).GetProperty("entries")[0].GetProperty("key").GetString());
+
+        Assert.Contains("a is half: 20 B on cpu", Ok(await RunAsync("to", "a", "half")), StringComparison.Ordinal);
+        Assert.Equal(40, Json(await RunAsync("to", "a", "float", "--json")).GetProperty("bytes").GetInt64());
+
+        Ok(await RunAsync("create", "c", "--mlp", "4,3"));
+        var mismatch = await RunAsync("state", "load", "c", "-i", file);
+        Assert.Equal(ExitCode.Refused, mismatch.Code);
+        Assert.Contains("0.weight", mismatch.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Version_tells_the_servers_too()
+        => Assert.Equal("1.0", Json(await RunAsync("version", "--json")).GetProperty("server").GetProperty("contract").GetString());
+
+    private static string Ok(CliResult result)
+    {
+        Assert.True(result.Code == ExitCode.Ok, $"exit code {result.Code}: {result.Error}");
+        return result.Output;
+    }
+
+    private static JsonElement Json(CliResult result) => JsonDocument.Parse(Ok(result)).RootElement;
+
+    private Task<CliResult> RunAsync(params string[] args) => Cli.RunAsync([.. args, "--address", _server.Addresses[0]]);
+}
