@@ -94,7 +94,7 @@ public sealed class StateTests
     public async Task A_state_that_does_not_fit_the_budget_is_not_copied()
     {
         await using var host = Host(options => options.MemoryBudgetBytes = 1000);
-        var module = await host.Create("m", Linear(100, 1));
+        var module = await host.Create("m", Linear(150, 1));
         var used = host.Ledger.UsedBytes;
         await module.GetStateAsync("", [], default).Fails(EngineError.ResourceExhausted, "state of module \"m\"");
         Assert.Equal(used, host.Ledger.UsedBytes);

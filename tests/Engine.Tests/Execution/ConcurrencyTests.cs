@@ -1,0 +1,174 @@
+using System.Runtime.InteropServices;
+using Sconce.Engine.Execution;
+using Sconce.Engine.Modules;
+using Sconce.Engine.Tensors;
+using static Sconce.Engine.Tests.Execution.Testing;
+
+namespace Sconce.Engine.Tests.Execution;
+
+/// <summary>Many callers on one module: what the notes on TorchSharp saw go wrong without a gate.</summary>
+public sealed class ConcurrencyTests
+{
+    private const int Wide = 64;
+
+    [Fact]
+    public async Task Forwards_beside_loads_never_see_torn_weights()
+    {
+        await using var host = Host(options => { options.Lanes = 4; options.MaxQueue = options.MaxQueuePerModule = 10_000; });
+        var module = await host.CreateEval("m", Sequential(Linear(Wide, Wide), Linear(Wide, 1)));
+        using var stop = new CancellationTokenSource(TimeSpan.FromSeconds(2));
+        var writer = Task.Run(async () =>
+        {
+            for (var value = 1f; !stop.IsCancellationRequested; value = value == 1 ? 2 : 1)
+            {
+                await Load(host, module, value);
+            }
+        });
+        await Load(host, module, 1);
+
+        // With every weight v, and no bias, the sum over an input of ones is Wide * Wide * v * v: torn weights give something between.
+        float[] whole = [Wide * Wide, Wide * Wide * 4];
+        var readers = Enumerable.Range(0, 4).Select(_ => Task.Run(async () =>
+        {
+            var count = 0;
+            while (!stop.IsCancellationRequested)
+            {
+                var result = await module.Forward(Filled(1, 1, Wide));
+                Assert.Contains(result[0], whole);
+                count++;
+            }
+
+            return count;
+        })).ToList();
+
+        var counts = await Task.WhenAll(readers).WaitAsync(Limit);
+        await writer.WaitAsync(Limit);
+        Assert.True(counts.Sum() > 100, $"{counts.Sum()} forwards");
+        Assert.True(module.Summary.Generation > 20, $"generation {module.Summary.Generation}");
+    }
+
+    [Fact]
+    public async Task Forwards_beside_conversions_and_modes_are_never_wrong()
+    {
+        await using var host = Host(options => { options.Lanes = 4; options.MaxQueue = options.MaxQueuePerModule = 10_000; });
+        var module = await host.CreateEval("m", Mlp());
+        var expected = await module.Forward(Floats([1, 4], 1, 2, 3, 4));
+        using var stop = new CancellationTokenSource(TimeSpan.FromSeconds(2));
+        var changes = Task.Run(async () =>
+        {
+            var count = 0;
+            while (!stop.IsCancellationRequested)
+            {
+                // To double and back loses nothing; between them no forward of float32 can run, and it says so.
+                await module.ConvertAsync(default, new ConversionPlan(ConversionKind.Double), default);
+                await module.TrainAsync(default, true, default);
+                await module.ConvertAsync(default, new ConversionPlan(ConversionKind.Float), default);
+                await module.TrainAsync(default, false, default);
+                count++;
+            }
+
+            return count;
+        });
+        var readers = Enumerable.Range(0, 4).Select(_ => Task.Run(async () =>
+        {
+            var right = 0;
+            while (!stop.IsCancellationRequested)
+            {
+                try
+                {
+                    Assert.Equal(expected, (IEnumerable<float>)await module.Forward(Floats([1, 4], 1, 2, 3, 4)));
+                    right++;
+                }
+                catch (EngineException exception)
+                {
+                    Assert.Equal(EngineError.InvalidArgument, exception.Error);
+                }
+            }
+
+            return right;
+        })).ToList();
+
+        var rights = await Task.WhenAll(readers).WaitAsync(Limit);
+        Assert.True(await changes.WaitAsync(Limit) > 10);
+        Assert.True(rights.Sum() > 100, $"{rights.Sum()} forwards");
+    }
+
+    [Fact]
+    public async Task Modules_of_one_name_created_and_deleted_by_many_never_mix()
+    {
+        await using var host = Host(options => { options.Lanes = 4; options.MaxQueue = options.MaxQueuePerModule = 10_000; });
+        using var stop = new CancellationTokenSource(TimeSpan.FromSeconds(1));
+        var callers = Enumerable.Range(0, 6).Select(_ => Task.Run(async () =>
+        {
+            while (!stop.IsCancellationRequested)
+            {
+                try
+                {
+                    var module = await host.CreateModuleAsync("m", Mlp(), null, ElementType.None, default);
+                    (await module.ForwardAsync(Record(Filled(1, 2, 4)), default)).Dispose();
+                    await host.DeleteModuleAsync("m", null, default);
+                }
+                catch (EngineException exception)
+                {
+                    Assert.True(exception.Error is EngineError.AlreadyExists or EngineError.NotFound, exception.Message);
+                }
+            }
+        })).ToList();
+        await Task.WhenAll(callers).WaitAsync(Limit);
+        foreach (var module in host.ListModules(""))
+        {
+            await host.DeleteModuleAsync(module.Name, null, default);
+        }
+
+        Assert.Equal(0, host.Ledger.UsedBytes);
+    }
+
+    [Fact]
+    public async Task Callers_that_vanish_leave_memory_where_it_was()
+    {
+        await using var host = Host(options => { options.MaxQueue = options.MaxQueuePerModule = options.MaxSessions = options.MaxGraphsPerModule = 100_000; });
+        var module = await host.Create("m", Mlp());
+        var idle = host.Ledger.UsedBytes;
+        var random = new Random(3);
+        var calls = new List<Task>();
+        for (var i = 0; i < 2_000; i++)
+        {
+            var vanish = new CancellationTokenSource();
+            var session = host.Sessions.Open("");
+            var call = module.ForwardAsync(new ForwardCall { Inputs = new CallInputs([Filled(1, 8, 4)]), RecordGraph = true, Session = session.Id }, vanish.Token);
+            calls.Add(call.ContinueWith(ended =>
+            {
+                if (ended.IsCompletedSuccessfully)
+                {
+                    ended.Result.Dispose();
+                }
+            }, TaskScheduler.Default));
+            var delay = random.Next(3);
+            calls.Add(Task.Run(async () =>
+            {
+                await Task.Delay(delay);
+                await vanish.CancelAsync();
+                session.Dispose();
+            }, TestContext.Current.CancellationToken));
+        }
+
+        await Task.WhenAll(calls).WaitAsync(Limit);
+        Assert.Equal(idle, host.Ledger.UsedBytes);
+        Assert.Equal(0, module.Summary.LiveGraphs);
+        Assert.Equal(0, host.Sessions.Count);
+    }
+
+    private static async Task Load(EngineHost host, HostedModule module, float value)
+    {
+        using var state = await module.GetStateAsync("", [], default);
+        using var upload = host.ReserveState(state.Entries, "entries");
+        for (var i = 0; i < state.Entries.Count; i++)
+        {
+            var values = new float[state.ByteLength(i) / 4];
+            Array.Fill(values, state.Entries[i].Key.EndsWith("weight", StringComparison.Ordinal) ? value : 0);
+            upload.Write(i, 0, MemoryMarshal.AsBytes(values.AsSpan()));
+        }
+
+        await module.LoadStateAsync(default, upload, true, default);
+    }
+}
