@@ -95,7 +95,12 @@ public sealed partial class RemoteModule
         targets.RefuseNamed(nameof(targets));
         var request = new ForwardBackwardRequest
         {
-            Module = Name, Path = Path, Loss = loss, LossScale = lossScale, ReturnOutput = returnOutput, RequestId = NewRequestId(),
+            Module = Name,
+            Path = Path,
+            Loss = loss,
+            LossScale = lossScale,
+            ReturnOutput = returnOutput,
+            RequestId = NewRequestId(),
         };
         inputs.CopyTo(request.Inputs, request.NamedInputs);
         targets.CopyTo(request.Targets);

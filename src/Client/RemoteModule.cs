@@ -106,7 +106,11 @@ public sealed partial class RemoteModule
     {
         var request = new RequiresGradRequest
         {
-            Module = Name, Path = Path, RequiresGrad = requiresGrad, Parameters = { parameters ?? [] }, RequestId = NewRequestId(),
+            Module = Name,
+            Path = Path,
+            RequiresGrad = requiresGrad,
+            Parameters = { parameters ?? [] },
+            RequestId = NewRequestId(),
         };
         if (IfGeneration is { } generation)
             request.IfGeneration = generation;
@@ -242,7 +246,12 @@ public sealed partial class RemoteModule
     {
         var request = new ToRequest
         {
-            Module = Name, Path = Path, Conversion = conversion, Dtype = dtype, Device = device, RequestId = NewRequestId(),
+            Module = Name,
+            Path = Path,
+            Conversion = conversion,
+            Dtype = dtype,
+            Device = device,
+            RequestId = NewRequestId(),
         };
         if (IfGeneration is { } generation)
             request.IfGeneration = generation;
