@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Security.Cryptography;
 using Google.Protobuf;
 using Grpc.Core;
+using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.Logging;
 
@@ -19,6 +20,13 @@ internal sealed class EarlyFailures
 
     /// <summary>How grpc-dotnet, told to show detailed errors, words an exception. The funnel leaves none for it but those of its own reads and writes.</summary>
     private const string HandlerFailed = "Exception was thrown by handler.";
+
+    /// <summary>How a connection that breaks within a request shows itself.</summary>
+    private static readonly string[] CallerLeft =
+    [
+        nameof(IOException), nameof(BadHttpRequestException), nameof(ConnectionResetException), nameof(ConnectionAbortedException),
+        nameof(OperationCanceledException), nameof(TaskCanceledException),
+    ];
 
     private readonly ErrorFunnel _errors;
     private readonly ILogger _logger;
@@ -62,6 +70,10 @@ internal sealed class EarlyFailures
         else if (!message.StartsWith(HandlerFailed, StringComparison.Ordinal))
         {
             return;
+        }
+        else if (CallerLeft.Any(name => message.AsSpan(HandlerFailed.Length).TrimStart().StartsWith(name, StringComparison.Ordinal)))
+        {
+            status = StatusMapping.Plain(StatusCode.Cancelled, "CANCELLED", "the request could not be read to its end");
         }
         else if (message.Contains(nameof(InvalidProtocolBufferException), StringComparison.Ordinal))
         {

@@ -1,7 +1,6 @@
 using System.Security.Cryptography;
 using Google.Protobuf;
 using Grpc.Core;
-using Microsoft.AspNetCore.Connections;
 using Microsoft.Extensions.Logging;
 using Sconce.Engine;
 
@@ -65,9 +64,7 @@ internal sealed class ErrorFunnel(SconceServerOptions options, ILogger<ErrorFunn
                 return StatusMapping.Plain(StatusCode.InvalidArgument, reason, $"a message of the stream is not valid protobuf: {error.Message}");
         }
 
-        // Reading or writing fails in several ways once the caller has gone; none of them is a fault of ours.
-        if (exception is OperationCanceledException
-            || (context.CancellationToken.IsCancellationRequested && exception is IOException or InvalidOperationException or ConnectionAbortedException))
+        if (exception is OperationCanceledException || CallerLeft(exception, context))
         {
             var late = context.Deadline <= DateTime.UtcNow;
             reason = late ? "DEADLINE_EXCEEDED" : "CANCELLED";
@@ -77,6 +74,13 @@ internal sealed class ErrorFunnel(SconceServerOptions options, ILogger<ErrorFunn
 
         return null;
     }
+
+    /// <summary>
+    /// Reading and writing fail in several ways once the caller has gone, some of them before the token tells. The engine does no I/O, so an IOException is
+    /// always the connection's.
+    /// </summary>
+    private static bool CallerLeft(Exception exception, ServerCallContext context) =>
+        exception is IOException || (exception is InvalidOperationException && context.CancellationToken.IsCancellationRequested);
 
     private static LogLevel Level(StatusCode code) => code switch
     {

@@ -18,6 +18,8 @@ internal static class LogSetup
             .MinimumLevel.Override("Microsoft", LogEventLevel.Warning)
             // With this category on at any level, ASP.NET Core makes an Activity and a logging scope for every request.
             .MinimumLevel.Override("Microsoft.AspNetCore.Hosting.Diagnostics", LevelAlias.Off)
+            // What keeps the host from starting is thrown too, and told in a sentence.
+            .MinimumLevel.Override("Microsoft.Extensions.Hosting.Internal.Host", LevelAlias.Off)
             // It logs as an Error what the interceptor has logged already, and what a caller can cause at will (malformed protobuf).
             .MinimumLevel.Override("Grpc", LevelAlias.Off);
         return (options.LogFormat == LogFormat.Json
