@@ -45,14 +45,14 @@ internal static class ActivationTypes
         Of("Hardtanh", "hardtanh", [Float("min_val").Or(-1.0), Float("max_val").Or(1.0), InPlace], a => $"min_val={a.Repr("min_val")}, max_val={a.Repr("max_val")}{Flag(a, ", ")}", a =>
         {
             var (min, max) = (a.Float("min_val"), a.Float("max_val"));
-            return max > min ? One(x => F.hardtanh(x, min, max)) : throw a.Refuse("max_val", $"{a.Repr("max_val")} was given; it must be more than min_val, {a.Repr("min_val")}");
+            return max > min ? One(x => Clip(x, min, max)) : throw a.Refuse("max_val", $"{a.Repr("max_val")} was given; it must be more than min_val, {a.Repr("min_val")}");
         }),
         Of("Threshold", "threshold", [Float("threshold"), Float("value"), InPlace], a => $"threshold={a.Repr("threshold")}, value={a.Repr("value")}{Flag(a, ", ")}", a =>
         {
             var (threshold, value) = (a.Float("threshold"), a.Float("value"));
             return One(x => F.threshold(x, threshold, value));
         }),
-        Of("Softplus", "softplus", [Float("beta").Or(1.0), Float("threshold").Or(20.0)], a => $"beta={a.Repr("beta")}, threshold={a.Repr("threshold")}", a =>
+        Of("Softplus", "softplus", [Float("beta").Or(1L), Float("threshold").Or(20L)], a => $"beta={a.Repr("beta")}, threshold={a.Repr("threshold")}", a =>
         {
             var (beta, threshold) = (a.Float("beta"), a.Float("threshold"));
             return One(x => F.softplus(x, beta, threshold));
@@ -92,6 +92,9 @@ internal static class ActivationTypes
         var dim = args.IntOrNone("dim");
         return One(x => function(x, dim ?? (x.Dimensions is 0 or 1 or 3 ? 0 : 1)));
     }
+
+    // TorchSharp's hardtanh returns its input. Unlike clamp it lets no gradient through at the borders themselves.
+    private static Tensor Clip(Tensor x, double min, double max) => where(x.le(min).logical_or(x.ge(max)), x.detach().clamp(min, max), x);
 
     // TorchSharp's rrelu knows no training mode.
     private static TensorFunction RandomizedReLU(BoundArguments args)

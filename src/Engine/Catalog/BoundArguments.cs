@@ -53,15 +53,19 @@ internal sealed class BoundArguments
     public double[]? FloatsOrNone(string name) => IsNone(name) ? null : Spread<double>(name);
 
     /// <summary>Whether the list was given as one number.</summary>
-    public bool IsScalar(string name) => Given.TryGetValue(name, out var value) ? value is double or float or long or int : _declared.First(a => a.Name == name).Default is not System.Collections.IEnumerable;
+    public bool IsScalar(string name) => Given.TryGetValue(name, out var value) ? value is double or float or long or int : Declared(name).Default is not System.Collections.IEnumerable;
 
-    /// <summary>The value as Python prints it; lists as tuples, a list given as one number as that number unless <paramref name="spread"/>.</summary>
+    /// <summary>
+    /// The value as Python prints it: lists as tuples, a list given as one number as that number unless <paramref name="spread"/>. JSON cannot tell
+    /// 2 from 2.0, so a float prints as one, save for PyTorch's own defaults that are integers.
+    /// </summary>
     public string Repr(string name, bool spread = false) => _values[name] switch
     {
         null => "None",
         bool flag => flag ? "True" : "False",
         long n => n.ToString(CultureInfo.InvariantCulture),
-        double x => IsIntegerForPython(name, x) ? ((long)x).ToString(CultureInfo.InvariantCulture) : PythonFormat.Float(x),
+        double when !Given.ContainsKey(name) && Declared(name).Default is long n => n.ToString(CultureInfo.InvariantCulture),
+        double x => PythonFormat.Float(x),
         string text => text,
         long[] list when !spread && IsScalar(name) => list[0].ToString(CultureInfo.InvariantCulture),
         long[] => PythonFormat.Tuple(Ints(name)),
@@ -73,13 +77,12 @@ internal sealed class BoundArguments
     /// <summary>An error about one argument, for checks that the declaration cannot say.</summary>
     public EngineException Refuse(string name, string message) => EngineException.Invalid($"{Field}.{name}", message, "BAD_ARGUMENT");
 
-    // JSON cannot tell 2 from 2.0. Where PyTorch has no default, people write the integer, and Python prints what they wrote.
-    private bool IsIntegerForPython(string name, double value) => Math.Floor(value) == value && Math.Abs(value) < 1e15 && _declared.First(a => a.Name == name).Required;
+    private Argument Declared(string name) => _declared.First(a => a.Name == name);
 
     private T[] Spread<T>(string name)
     {
         var list = (T[])_values[name]!;
-        var length = _declared.First(a => a.Name == name).Length;
+        var length = Declared(name).Length;
         return list.Length == 1 && length > 1 ? [.. Enumerable.Repeat(list[0], length)] : list;
     }
 }

@@ -1,6 +1,7 @@
 using Sconce.Engine.Modules;
 using static Sconce.Engine.Catalog.Argument;
 using static Sconce.Engine.Catalog.StatelessType;
+using static TorchSharp.torch;
 using F = TorchSharp.torch.nn.functional;
 
 namespace Sconce.Engine.Catalog;
@@ -16,7 +17,7 @@ internal static class NormalizationTypes
     private static readonly Argument[] Instance =
         [Int("num_features").AtLeast(0), Eps, Float("momentum").Or(0.1).Nullable(), Bool("affine", false), Bool("track_running_stats", false), Dtype()];
 
-    private static readonly Argument[] Response = [Int("size").AtLeast(1), Float("alpha").Or(1e-4), Float("beta").Or(0.75), Float("k").Or(1.0)];
+    private static readonly Argument[] Response = [Int("size").AtLeast(1), Float("alpha").Or(1e-4), Float("beta").Or(0.75)];
 
     public static IReadOnlyList<ModuleType> All { get; } =
     [
@@ -35,19 +36,62 @@ internal static class NormalizationTypes
 
     public static IReadOnlyList<StatelessType> Stateless { get; } =
     [
-        LocalResponse("LocalResponseNorm", "local_response_norm", 3),
-        LocalResponse("CrossMapLRN2d", "", 4) with { IsFunctionToo = false },
+        LocalResponse("LocalResponseNorm", "local_response_norm", [.. Response, Float("k").Or(1.0)], 3,
+            (x, a) => F.local_response_norm(x, a.Int("size"), a.Float("alpha"), a.Float("beta"), a.Float("k"))),
+        LocalResponse("CrossMapLRN2d", "", [.. Response, Float("k").Or(1L)], 4, CrossMap) with { IsFunctionToo = false },
     ];
 
     private static ModuleType BatchNorm(string name, int least, int most) =>
         new(name, "_BatchNorm", "batch_norm", Batch, ["input"], (origin, context) => new BatchNormNode(origin, context, least, most));
 
-    private static StatelessType LocalResponse(string name, string functional, int leastDimensions) => new(name, "Module", functional, Response,
-        a => $"{a.Repr("size")}, alpha={a.Repr("alpha")}, beta={a.Repr("beta")}, k={a.Repr("k")}", args =>
+    private static StatelessType LocalResponse(string name, string functional, Argument[] arguments, int leastDimensions, Func<Tensor, BoundArguments, Tensor> function) =>
+        new(name, "Module", functional, arguments, a => $"{a.Repr("size")}, alpha={a.Repr("alpha")}, beta={a.Repr("beta")}, k={a.Repr("k")}", args =>
+            One(x => x.Dimensions >= leastDimensions ? function(x, args) : throw new ArgumentException($"{name} takes at least {leastDimensions} dimensions, it was given {x.Dimensions}")));
+
+    // PyTorch's CrossMapLRN2d is a function of its own. Forward scales channel c by k + alpha/size * (the squares of the channels near it), in a
+    // window that always counts channel 0; backward is the gradient of another, symmetric window. Both are kept.
+    private static Tensor CrossMap(Tensor x, BoundArguments args)
+    {
+        if (x.Dimensions != 4)
         {
-            var (size, alpha, beta, k) = (args.Int("size"), args.Float("alpha"), args.Float("beta"), args.Float("k"));
-            return One(x => x.Dimensions >= leastDimensions
-                ? F.local_response_norm(x, size, alpha, beta, k)
-                : throw new ArgumentException($"{name} takes at least {leastDimensions} dimensions, it was given {x.Dimensions}"));
-        });
+            throw new ArgumentException($"CrossMapLRN2d takes 4 dimensions, it was given {x.Dimensions}");
+        }
+
+        var (size, beta) = (args.Int("size"), args.Float("beta"));
+        var ratio = args.Float("alpha") / size;
+        var reach = ((size - 1) / 2) + 1;
+        var back = size - ((size - 1) / 2.0);
+        var forward = Band(x, c => (Math.Max(1, c - reach + 1), c + reach - 1), alwaysFirst: true);
+        var fixedX = x.detach();
+        var scale = (F.conv2d(fixedX.square(), forward) * ratio) + args.Float("k");
+        var value = fixedX * scale.pow(-beta);
+
+        // A stand-in of value zero whose gradient is PyTorch's backward.
+        var backward = Band(x, c => (c - size + 1 + (long)back, c + (long)back), alwaysFirst: false);
+        var standIn = (x * scale.pow(-beta)) - (value / scale * F.conv2d(x.square(), backward) * (ratio * beta));
+        return value + (standIn - standIn.detach());
+    }
+
+    // A 1x1 convolution that adds up, for each channel, the channels of its window.
+    private static Tensor Band(Tensor x, Func<long, (long First, long Last)> window, bool alwaysFirst)
+    {
+        var channels = x.shape[1];
+        var band = zeros([channels, channels, 1, 1], dtype: x.dtype, device: x.device);
+        for (var c = 0L; c < channels; c++)
+        {
+            var (first, last) = window(c);
+            (first, last) = (Math.Max(0, first), Math.Min(last, channels - 1));
+            if (last >= first)
+            {
+                band[c].narrow(0, first, last - first + 1).fill_(1);
+            }
+
+            if (alwaysFirst)
+            {
+                band[c][0].fill_(1);
+            }
+        }
+
+        return band;
+    }
 }

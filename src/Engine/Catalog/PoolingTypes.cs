@@ -113,7 +113,7 @@ internal static class PoolingTypes
                 {
                     1 => F.adaptive_max_pool1d_with_indices(inputs[0]!, size[0]),
                     2 => F.adaptive_max_pool2d_with_indices(inputs[0]!, size),
-                    _ => F.adaptive_max_pool3d_with_indices(inputs[0]!, size),
+                    _ => NativeFunctions.AdaptiveMaxPool3d(inputs[0]!, size),
                 };
                 return indices ? Both(both) : TensorTree.Of(both.Item1);
             };
@@ -129,12 +129,11 @@ internal static class PoolingTypes
                 var (x, indices) = (inputs[0]!, inputs[1]!);
                 var size = UnpooledSize(x, inputs[2], kernel, stride, padding);
                 CheckIndices(x, indices, size);
-                return TensorTree.Of(n switch
-                {
-                    1 => F.max_unpool1d(x, indices, kernel[0], stride[0], padding[0], size),
-                    2 => F.max_unpool2d(x, indices, kernel, stride, padding, size),
-                    _ => F.max_unpool3d(x, indices, kernel, stride, padding, size),
-                });
+
+                // Each value goes to its place among zeros. (TorchSharp's functions lose the output size.)
+                long[] outer = x.shape[..^n];
+                var flat = zeros([.. outer, size.Aggregate(1L, (product, s) => product * s)], dtype: x.dtype, device: x.device);
+                return TensorTree.Of(flat.scatter(-1, indices.flatten(-n), x.flatten(-n)).view([.. outer, .. size]));
             };
         }) { Inputs = ["input", "indices", "output_size?"] };
 
@@ -209,7 +208,7 @@ internal static class PoolingTypes
             : throw new ArgumentException($"output_size [{string.Join(", ", wanted)}] is a stride or more away from [{string.Join(", ", least)}]");
     }
 
-    // The kernel checks neither on every path: an index beyond the output would write outside its memory.
+    // An index beyond the output would write outside its memory.
     private static void CheckIndices(Tensor input, Tensor indices, long[] size)
     {
         var cells = size.Aggregate(1L, (product, s) => checked(product * s));

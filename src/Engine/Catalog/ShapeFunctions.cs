@@ -40,7 +40,7 @@ internal static class ShapeFunctions
         new("unflatten", [Int("dim"), Ints("sizes")], ["input"], args =>
         {
             var (dim, sizes) = (args.Int("dim"), args.Ints("sizes"));
-            return One(x => x.unflatten(dim, sizes));
+            return One(x => x.unflatten(dim < 0 ? dim + x.Dimensions : dim, sizes));
         }),
         new("narrow", [Int("dim"), Int("start"), Int("length").AtLeast(0)], ["input"], args =>
         {

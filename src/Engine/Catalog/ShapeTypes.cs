@@ -21,7 +21,7 @@ internal static class ShapeTypes
         new("Unflatten", "Module", "unflatten", [Int("dim"), Ints("unflattened_size")], a => $"dim={a.Repr("dim")}, unflattened_size={a.Repr("unflattened_size", spread: true)}", args =>
         {
             var (dim, size) = (args.Int("dim"), args.Ints("unflattened_size"));
-            return One(x => x.unflatten(dim, size));
+            return One(x => x.unflatten(dim < 0 ? dim + x.Dimensions : dim, size));
         }) { IsFunctionToo = false },
         new("Unfold", "Module", "unfold", Windows, a => $"kernel_size={a.Repr("kernel_size")}, dilation={a.Repr("dilation")}, padding={a.Repr("padding")}, stride={a.Repr("stride")}", args =>
         {

@@ -32,7 +32,7 @@ internal static class UpsamplingTypes
         Interpolate(args, args.Text("mode"), args.BoolOrNone("align_corners"), args.BoolOrNone("recompute_scale_factor") ?? false, args.Bool("antialias")));
 
     private static string Repr(BoundArguments args, string mode) =>
-        $"{(args.IsNone("scale_factor") ? $"size={args.Repr("size")}" : $"scale_factor={Scale(args)}")}, mode='{mode}'";
+        $"{(args.IsNone("scale_factor") ? $"size={args.Repr("size")}" : $"scale_factor={Scale(args)}")}, mode={mode}";
 
     // Upsample makes floats of its factors.
     private static string Scale(BoundArguments args) => args.IsScalar("scale_factor") ? PythonFormat.Float(args.Floats("scale_factor")[0]) : PythonFormat.Tuple(args.Floats("scale_factor"));

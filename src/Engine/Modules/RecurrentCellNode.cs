@@ -57,6 +57,7 @@ internal sealed class RecurrentCellNode : ModuleNode
 
     protected override TensorTree Forward(IReadOnlyList<TensorTree> inputs, CallContext context)
     {
+        inputs = TypeName == "LSTMCell" ? RecurrentNode.UnpackState(inputs) : inputs;
         var input = TensorAt(inputs, 0, context);
         var batched = input.Dimensions == 2;
         if ((!batched && input.Dimensions != 1) || input.shape[^1] != _input)

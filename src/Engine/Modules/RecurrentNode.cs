@@ -80,6 +80,7 @@ internal sealed class RecurrentNode : ModuleNode
 
     protected override TensorTree Forward(IReadOnlyList<TensorTree> inputs, CallContext context)
     {
+        inputs = TypeName == "LSTM" ? UnpackState(inputs) : inputs;
         var input = TensorAt(inputs, 0, context);
         var batched = input.Dimensions == 3;
         if ((!batched && input.Dimensions != 2) || input.shape[^1] != _input)
@@ -112,6 +113,10 @@ internal sealed class RecurrentNode : ModuleNode
 
         TensorTree Unbatch(Tensor tensor, long dim) => TensorTree.Of(batched ? tensor : tensor.squeeze(dim));
     }
+
+    /// <summary>PyTorch's <c>hx</c> is a tuple (h_0, c_0): one given as the first state stands for both.</summary>
+    internal static IReadOnlyList<TensorTree> UnpackState(IReadOnlyList<TensorTree> inputs) =>
+        inputs[1].Items is [var h, var c] && inputs[2].IsNone ? [inputs[0], h, c] : inputs;
 
     protected override void Dispose(bool disposing)
     {
