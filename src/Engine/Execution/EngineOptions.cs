@@ -55,8 +55,9 @@ public sealed class EngineOptions
     /// <summary>Most kept tensors.</summary>
     public int MaxKeptTensors { get; set; } = 10_000;
 
-    /// <summary>Deepest nesting of a module spec. libtorch and .NET recurse along it, so it cannot be raised at will.</summary>
-    public int MaxSpecDepth { get; set; } = 64;
+    /// <summary>Deepest nesting of a module spec. libtorch and .NET recurse along it, so it cannot be raised at will; and over the wire protobuf
+    /// itself stops at a nesting of 100 messages, which is 48 modules, without saying more than that.</summary>
+    public int MaxSpecDepth { get; set; } = 40;
 
     /// <summary>Most submodules in a spec.</summary>
     public int MaxSubmodules { get; set; } = 10_000;

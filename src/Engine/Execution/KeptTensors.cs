@@ -95,7 +95,7 @@ public sealed class KeptTensors
     /// <summary>A kept tensor with its content.</summary>
     /// <param name="id">Its id.</param>
     /// <exception cref="EngineException">There is none.</exception>
-    public TensorExport Get(string id) => TensorExport.Take(Use(id, ElementType.None, new FieldPath("", "id")));
+    public TensorExport Get(string id) => TensorExport.Take(Use(id, ElementType.None, new FieldPath("", ""), "id"));
 
     /// <summary>The kept tensors by id.</summary>
     /// <param name="session">Only those that this session owns; empty lists all.</param>
@@ -119,7 +119,7 @@ public sealed class KeptTensors
         Entry entry;
         lock (_lock)
         {
-            entry = Find(id, new FieldPath("", "id"));
+            entry = Find(id, new FieldPath("", ""), "id");
             _entries.Remove(id);
         }
 
@@ -127,11 +127,13 @@ public sealed class KeptTensors
     }
 
     /// <summary>A reference to a kept tensor for one call, which disposes it.</summary>
-    internal Tensor Use(string id, ElementType expected, in FieldPath field)
+    internal Tensor Use(string id, ElementType expected, in FieldPath field) => Use(id, expected, field, "kept_id");
+
+    private Tensor Use(string id, ElementType expected, in FieldPath field, string idField)
     {
         lock (_lock)
         {
-            var entry = Find(id, field);
+            var entry = Find(id, field, idField);
             if (expected != ElementType.None && expected != entry.Type)
             {
                 throw EngineException.Invalid(field.Child("dtype"), $"is {(expected.IsDefined() ? expected.Name() : (int)expected)}; the kept tensor {EngineException.Quote(id)} is {entry.Type.Name()}");
@@ -170,14 +172,15 @@ public sealed class KeptTensors
         all.ForEach(entry => entry.Free());
     }
 
-    private Entry Find(string id, in FieldPath field)
+    private Entry Find(string id, in FieldPath field, string idField)
     {
         if (_entries.TryGetValue(id, out var entry) && entry.Expires > _time.GetUtcNow())
         {
             return entry;
         }
 
-        Ids.Check(id, field.ToString());
+        var parent = field.ToString();
+        Ids.Check(id, parent.Length == 0 ? idField : $"{parent}.{idField}");
         throw EngineException.NotFound("tensor", id, "it may have been dropped or have expired; ListTensors lists those that are kept");
     }
 
