@@ -1,0 +1,36 @@
+using System.Buffers.Binary;
+using System.Text.Json;
+using Grpc.Core;
+using Sconce.Benchmarks.Harness;
+
+namespace Sconce.Benchmarks.Sides;
+
+/// <summary>Calls the bare side.</summary>
+internal sealed class BareClient(CallInvoker invoker)
+{
+    /// <summary>A call that sends exactly <paramref name="requestBytes"/> and gets exactly <paramref name="responseBytes"/>.</summary>
+    public Func<Task> Exchange(int requestBytes, int responseBytes)
+    {
+        var request = new byte[Math.Max(requestBytes, sizeof(int))];
+        BinaryPrimitives.WriteInt32LittleEndian(request, responseBytes);
+        return async () => await CallAsync(BareMethods.Exchange, request);
+    }
+
+    /// <summary>Counters of the server process.</summary>
+    public async Task<ProcessStats> StatsAsync() => Read<ProcessStats>(await CallAsync(BareMethods.Stats, []));
+
+    /// <summary>The same work inside the server process, without gRPC.</summary>
+    public Side Local(string name, LocalWorkload workload, int batch) => new(name, async duration =>
+    {
+        var block = new LocalBlock(workload, batch, duration.TotalMilliseconds);
+        return Read<BlockResult>(await CallAsync(BareMethods.RunLocal, JsonSerializer.SerializeToUtf8Bytes(block)));
+    });
+
+    private async Task<byte[]> CallAsync(Method<byte[], byte[]> method, byte[] request)
+    {
+        using var call = invoker.AsyncUnaryCall(method, null, default, request);
+        return await call.ResponseAsync;
+    }
+
+    private static T Read<T>(byte[] json) => JsonSerializer.Deserialize<T>(json)!;
+}

@@ -1,0 +1,24 @@
+using Grpc.Core;
+
+namespace Sconce.Benchmarks.Sides;
+
+/// <summary>The methods of the bare side: plain gRPC with marshallers that only move byte arrays.</summary>
+internal static class BareMethods
+{
+    private const string Service = "sconce.bench.Bare";
+
+    /// <summary>Answers as many bytes as the first four of the request (little-endian) ask for.</summary>
+    public static readonly Method<byte[], byte[]> Exchange = Define("Exchange");
+
+    /// <summary>Answers the <see cref="ProcessStats"/> of the server process, as JSON.</summary>
+    public static readonly Method<byte[], byte[]> Stats = Define("Stats");
+
+    /// <summary>Runs one block of a <see cref="LocalWorkload"/> in the server process, without gRPC; JSON both ways.</summary>
+    public static readonly Method<byte[], byte[]> RunLocal = Define("RunLocal");
+
+    private static Method<byte[], byte[]> Define(string name)
+    {
+        var bytes = new Marshaller<byte[]>(static (payload, context) => context.Complete(payload), static context => context.PayloadAsNewBuffer());
+        return new Method<byte[], byte[]>(MethodType.Unary, Service, name, bytes, bytes);
+    }
+}

@@ -1,0 +1,54 @@
+using System.Buffers.Binary;
+using System.Collections.Concurrent;
+using System.Text.Json;
+using Grpc.Core;
+
+namespace Sconce.Benchmarks.Sides;
+
+/// <summary>The server half of <see cref="BareMethods"/>.</summary>
+internal sealed class BareService
+{
+    private readonly ConcurrentDictionary<int, byte[]> _replies = new();
+    private readonly Lazy<LocalWorkloads> _local = new();
+
+    /// <summary>The service as grpc-dotnet maps it.</summary>
+    public ServerServiceDefinition Define() => ServerServiceDefinition.CreateBuilder()
+        .AddMethod(BareMethods.Exchange, new UnaryServerMethod<byte[], byte[]>((request, _) => Task.FromResult(Reply(request))))
+        .AddMethod(BareMethods.Stats, new UnaryServerMethod<byte[], byte[]>((_, _) => Task.FromResult(JsonSerializer.SerializeToUtf8Bytes(ProcessStats.Now()))))
+        .AddMethod(BareMethods.RunLocal, new UnaryServerMethod<byte[], byte[]>(RunLocalAsync))
+        .Build();
+
+    private byte[] Reply(byte[] request) =>
+        _replies.GetOrAdd(BinaryPrimitives.ReadInt32LittleEndian(request), static length => new byte[length]);
+
+    private async Task<byte[]> RunLocalAsync(byte[] request, ServerCallContext context)
+    {
+        var block = JsonSerializer.Deserialize<LocalBlock>(request) ?? throw new InvalidOperationException("an empty request");
+        return JsonSerializer.SerializeToUtf8Bytes(await _local.Value.RunAsync(block));
+    }
+}
+
+/// <summary>Counters of a process.</summary>
+/// <param name="AllocatedBytes">Managed bytes allocated since it began (<see cref="GC.GetTotalAllocatedBytes"/>, precise).</param>
+/// <param name="CpuMilliseconds">Processor time used.</param>
+internal sealed record ProcessStats(long AllocatedBytes, double CpuMilliseconds)
+{
+    /// <summary>The counters of this process.</summary>
+    public static ProcessStats Now() => new(GC.GetTotalAllocatedBytes(precise: true), Environment.CpuUsage.TotalTime.TotalMilliseconds);
+}
+
+/// <summary>One block of local work.</summary>
+/// <param name="Workload">What to run.</param>
+/// <param name="Batch">Rows of the input.</param>
+/// <param name="Milliseconds">For how long.</param>
+internal sealed record LocalBlock(LocalWorkload Workload, int Batch, double Milliseconds);
+
+/// <summary>What can run in the server process without gRPC.</summary>
+internal enum LocalWorkload
+{
+    /// <summary>Forward of the MLP in eval mode.</summary>
+    Forward,
+
+    /// <summary>Forward, loss, zero_grad, backward and SGD step of the MLP.</summary>
+    TrainStep,
+}
