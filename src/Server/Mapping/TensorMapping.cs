@@ -60,7 +60,7 @@ internal static class TensorMapping
         var byName = new List<KeyValuePair<string, TensorInput>>(named.Count);
         foreach (var (name, tensor) in named)
         {
-            byName.Add(new(name, ToInput(tensor, prefix, $"named_inputs[{EngineException.Quote(name)}]", -1)));
+            byName.Add(new(name, ToInput(tensor, prefix, $"inputs[{EngineException.Quote(name)}]", -1)));
         }
 
         return new CallInputs(positional, byName, prefix);
