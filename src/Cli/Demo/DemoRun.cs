@@ -152,15 +152,15 @@ internal sealed class DemoRun(CommandTerminal terminal, DemoOptions options)
     {
         _screen.Begin("Convert", "in place, and back");
         (Report.BytesFp32, _) = await MeasureAsync("float32", await _model.GetAsync(cancel).ConfigureAwait(false), DataType.Float32, cancel).ConfigureAwait(false);
-        (Report.BytesBf16, Report.AccuracyBf16) = await MeasureAsync("bfloat16", await _model.BFloat16Async(cancel).ConfigureAwait(false), DataType.Bfloat16, cancel).ConfigureAwait(false);
-        (Report.BytesFp16, Report.AccuracyFp16) = await MeasureAsync("half", await _model.HalfAsync(cancel).ConfigureAwait(false), DataType.Float16, cancel).ConfigureAwait(false);
-        (_, Report.AccuracyBack) = await MeasureAsync("float", await _model.FloatAsync(cancel).ConfigureAwait(false), DataType.Float32, cancel).ConfigureAwait(false);
+        (Report.BytesBf16, Report.AccuracyBf16) = await MeasureAsync("bfloat16()", await _model.BFloat16Async(cancel).ConfigureAwait(false), DataType.Bfloat16, cancel).ConfigureAwait(false);
+        (Report.BytesFp16, Report.AccuracyFp16) = await MeasureAsync("half()", await _model.HalfAsync(cancel).ConfigureAwait(false), DataType.Float16, cancel).ConfigureAwait(false);
+        (_, Report.AccuracyBack) = await MeasureAsync("float()", await _model.FloatAsync(cancel).ConfigureAwait(false), DataType.Float32, cancel).ConfigureAwait(false);
     }
 
     private async Task<(long Bytes, double Accuracy)> MeasureAsync(string name, Module summary, DataType dtype, CancellationToken cancel)
     {
         var accuracy = await Accuracy.MeasureAsync(_model, _test.WithInputs(dtype), EvalBatchSize, cancel).ConfigureAwait(false);
-        _screen.Line($"{name,-8}  {Quantities.Bytes((long)summary.Bytes),10}  accuracy {Quantities.Percent(accuracy)}");
+        _screen.Line($"{name,-10}  {Quantities.Bytes((long)summary.Bytes),10}  accuracy {Quantities.Percent(accuracy)}");
         return ((long)summary.Bytes, accuracy);
     }
 

@@ -55,7 +55,7 @@ internal sealed class DescribeCommand : ClientCommand
 
     private void WriteTensors(ModuleNode root)
     {
-        var table = new Table().Border(TableBorder.None).AddColumns("[bold]TENSOR[/]", "[bold]DTYPE[/]", "[bold]SHAPE[/]", "[bold]KIND[/]");
+        var table = Listing.Of("TENSOR", "DTYPE", "SHAPE", "KIND");
         AddTensors(root, "");
         Terminal.Output.WriteLine();
         Terminal.Out.Write(table);

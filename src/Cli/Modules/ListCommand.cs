@@ -28,8 +28,7 @@ internal sealed class ListCommand : ClientCommand
             return ExitCode.Ok;
         }
 
-        var table = new Table().Border(TableBorder.None).AddColumns("[bold]NAME[/]", "[bold]TYPE[/]", "[bold]MODE[/]").AddColumn("[bold]PARAMETERS[/]", c => c.RightAligned())
-            .AddColumn("[bold]SIZE[/]", c => c.RightAligned()).AddColumn("[bold]DEVICE[/]").AddColumn("[bold]GENERATION[/]", c => c.RightAligned()).AddColumn("[bold]OPTIMIZERS[/]");
+        var table = Listing.Of("NAME", "TYPE", "MODE", ">PARAMETERS", ">SIZE", "DEVICE", ">GENERATION", "OPTIMIZERS");
         foreach (var module in modules)
         {
             table.AddRow(

@@ -42,7 +42,7 @@ internal sealed class VersionCommand : ClientCommand
         Terminal.Output.WriteLine($"sconce {Own}");
         Terminal.Output.WriteLine(host is null
             ? $"no server answers: {unavailable}"
-            : $"server {host.ServerVersion}: contract {host.ContractVersion}, TorchSharp {host.TorchsharpVersion}, libtorch {host.LibtorchVersion}, device {host.Device} ({host.DeviceName})");
+            : $"server {host.ServerVersion.Split('+')[0]}: contract {host.ContractVersion}, TorchSharp {host.TorchsharpVersion}, libtorch {host.LibtorchVersion}, device {host.Device} ({host.DeviceName})");
         return ExitCode.Ok;
     }
 }

@@ -43,7 +43,7 @@ internal sealed class StateCommand : Command
                 return ExitCode.Ok;
             }
 
-            var table = new Table().Border(TableBorder.None).AddColumns("[bold]KEY[/]", "[bold]DTYPE[/]", "[bold]SHAPE[/]").AddColumn("[bold]NORM[/]", c => c.RightAligned());
+            var table = Listing.Of("KEY", "DTYPE", "SHAPE", ">NORM");
             foreach (var (key, tensor) in state)
                 table.AddRow(Markup.Escape(key), DataTypes.NameOf(tensor.DType), Markup.Escape($"[{string.Join(", ", tensor.Shape)}]"), FormattableString.Invariant($"{Norm(tensor):0.0000}"));
             Terminal.Out.Write(table);
