@@ -58,14 +58,14 @@ public sealed class ModuleTree : IDisposable
 
     /// <summary>The submodules in the order of <c>nn.Module.apply</c>: children before their parent, each visit under its path.</summary>
     /// <param name="root">Where to begin.</param>
-    /// <remarks>As in PyTorch, a shared module is visited once for each of its names.</remarks>
+    /// <remarks>As in PyTorch, a shared module is visited again under each of its parents, but once among siblings.</remarks>
     public static IEnumerable<(string Path, ModuleNode Node)> WalkChildrenFirst(ModuleNode root)
     {
         ArgumentNullException.ThrowIfNull(root);
         return Visit("", root);
 
         static IEnumerable<(string Path, ModuleNode Node)> Visit(string path, ModuleNode node) =>
-            node.Children.SelectMany(child => Visit(Join(path, child.Key), child.Value)).Append((path, node));
+            node.Children.DistinctBy(child => child.Value).SelectMany(child => Visit(Join(path, child.Key), child.Value)).Append((path, node));
     }
 
     /// <summary>Parameters with dotted names, a shared one once (PyTorch's <c>named_parameters</c>).</summary>

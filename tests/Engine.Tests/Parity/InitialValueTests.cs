@@ -1,0 +1,43 @@
+using Sconce.Engine.Modules;
+using Sconce.Engine.Tensors;
+using static TorchSharp.torch;
+
+namespace Sconce.Engine.Tests.Parity;
+
+/// <summary>Tests that seed libtorch's generator, of which the process has one: nothing else runs meanwhile.</summary>
+[CollectionDefinition(nameof(OwnGenerator), DisableParallelization = true)]
+public sealed class OwnGenerator;
+
+/// <summary>The same seed gives the same initial values as in PyTorch: the distributions, their bounds and the order of the draws are its own.</summary>
+[Collection(nameof(OwnGenerator))]
+public sealed class InitialValueTests
+{
+    public static TheoryData<int, string> Modules
+    {
+        get
+        {
+            var data = new TheoryData<int, string>();
+            foreach (var (initial, index) in Sequences.All.Initial.Select((initial, index) => (initial, index)))
+            {
+                data.Add(index, initial.Spec.GetProperty("type").GetString()!);
+            }
+
+            return data;
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Modules))]
+    public void Build_after_a_seed_gives_PyTorchs_initial_values(int index, string type)
+    {
+        var initial = Sequences.All.Initial[index];
+        using var scope = NewDisposeScope();
+        manual_seed(5);
+        using var tree = ModuleBuilder.Build(SpecJson.Read(initial.Spec), ElementType.Float32, new BuildLimits());
+        foreach (var (entry, wanted) in ModuleTree.State(tree.Root).Zip(Sequences.State(initial.State)))
+        {
+            Assert.Equal(wanted.Key, entry.Key);
+            Tolerance.Float32.Check(wanted.Value, entry.Tensor, $"{type}: {entry.Key}");
+        }
+    }
+}
