@@ -23,9 +23,9 @@ def fixed(values, dtype):
     return lambda generator: torch.tensor(values, dtype=dtype)
 
 
-def pair(*makers):
-    """A tuple input."""
-    return lambda generator: tuple(make(generator) for make in makers)
+def with_state(module, x, h, c):
+    """LSTM takes a pair; Sconce's inputs are flat."""
+    return module(x, (h, c))
 
 
 def case(name, made, *inputs, **more):
@@ -51,6 +51,7 @@ ACTIVATIONS = [
     *of("GLU", {"": {}, "dim": {"dim": 0}}, f(4, 6)),
     *of("Hardshrink", {"": {}, "lambd": {"lambd": 1.25}}, f(3, 5)),
     *of("Hardtanh", {"": {}, "range": {"min_val": -0.5, "max_val": 2.0, "inplace": True}}, f(3, 5, scale=2.0)),
+    *of("Hardtanh", {"borders": {}}, fixed([-2.0, -1.0, -0.5, 0.0, 1.0, 3.0, float("nan"), float("inf")], torch.float32)),
     *of("LeakyReLU", {"": {}, "slope": {"negative_slope": 0.2, "inplace": True}}, f(3, 5)),
     *of("LogSoftmax", {"": {"dim": 1}, "last": {"dim": -1}}, f(3, 5, 2)),
     *of("PReLU", {"": {}, "channels": {"num_parameters": 4, "init": 0.1}}, f(2, 4, 3)),
@@ -119,8 +120,8 @@ NORMS = [
     *of("InstanceNorm3d", {"": {"num_features": 2}, "affine": {"num_features": 2, "affine": True}}, f(1, 2, 2, 2, 3)),
     *of("GroupNorm", {"": {"num_groups": 2, "num_channels": 4}, "no-affine": {"num_groups": 4, "num_channels": 4, "affine": False, "eps": 0.001}}, f(2, 4, 3)),
     *of("LayerNorm", {"": {"normalized_shape": 4}, "two": {"normalized_shape": [3, 4]}, "no-affine": {"normalized_shape": [4], "elementwise_affine": False, "eps": 0.001}}, f(2, 3, 4)),
-    *of("LocalResponseNorm", {"": {"size": 2}, "options": {"size": 3, "alpha": 0.5, "beta": 0.5, "k": 2.0}}, f(2, 4, 3, 3)),
-    *of("CrossMapLRN2d", {"": {"size": 2}, "options": {"size": 3, "alpha": 0.5, "beta": 0.5, "k": 2.0}}, f(2, 4, 3, 3)),
+    *of("LocalResponseNorm", {"": {"size": 2}, "options": {"size": 3, "alpha": 0.5, "beta": 0.5, "k": 2.5}}, f(2, 4, 3, 3)),
+    *of("CrossMapLRN2d", {"": {"size": 2}, "options": {"size": 3, "alpha": 0.5, "beta": 0.5, "k": 2.5}, "wide": {"size": 5, "alpha": 0.5}}, f(2, 6, 2, 3)),
 ]
 
 POOLING = [
@@ -132,6 +133,8 @@ POOLING = [
     *of("LPPool2d", {"": {"norm_type": 2.0, "kernel_size": 2}, "options": {"norm_type": 1.5, "kernel_size": [3, 2], "stride": 2, "ceil_mode": True}}, f(1, 2, 6, 5, positive=True)),
     *[c for n in (1, 2, 3) for k in ("Avg", "Max") for c in of(f"Adaptive{k}Pool{n}d", {"": {"output_size": 3}}, f(1, 2, *[6, 5, 4][:n]))],
     *of("AdaptiveAvgPool2d", {"rectangle": {"output_size": [None, 2]}}, f(1, 2, 4, 5)),
+    *of("AdaptiveMaxPool3d", {"indices": {"output_size": [2, None, 3], "return_indices": True}}, f(2, 1, 3, 4, 5)),
+    *of("AdaptiveMaxPool3d", {"unbatched": {"output_size": 2, "return_indices": True}}, f(2, 3, 4, 5)),
     *of("AdaptiveMaxPool2d", {"indices": {"output_size": [2, 3], "return_indices": True}}, f(1, 2, 4, 5)),
     *of("MaxUnpool1d", {"": {"kernel_size": 2}}, f(1, 1, 3), fixed([[[1, 2, 5]]], torch.int64)),
     *of("MaxUnpool2d", {"": {"kernel_size": 2}, "options": {"kernel_size": 2, "stride": [2, 2], "padding": 0}}, f(1, 1, 2, 2), fixed([[[[0, 3], [9, 15]]]], torch.int64)),
@@ -166,13 +169,13 @@ RECURRENT = [
     *[c for t in ("RNN", "LSTM", "GRU") for c in of(t, {"unbatched": {"input_size": 3, "hidden_size": 2}}, f(4, 3))],
     *of("RNN", {"relu": {"input_size": 3, "hidden_size": 2, "nonlinearity": "relu"}}, f(4, 2, 3), f(1, 2, 2)),
     *of("RNN", {"dropout": {"input_size": 3, "hidden_size": 2, "num_layers": 2, "dropout": 0.5}}, f(4, 2, 3), **EVAL),
-    *of("LSTM", {"state": {"input_size": 3, "hidden_size": 2}}, f(4, 2, 3), pair(f(1, 2, 2), f(1, 2, 2))),
+    *of("LSTM", {"state": {"input_size": 3, "hidden_size": 2}}, f(4, 2, 3), f(1, 2, 2), f(1, 2, 2), call=with_state),
     *of("LSTM", {"projection": {"input_size": 3, "hidden_size": 4, "proj_size": 2, "num_layers": 2}}, f(4, 2, 3)),
     *of("GRU", {"state": {"input_size": 3, "hidden_size": 2, "batch_first": True}}, f(2, 4, 3), f(1, 2, 2)),
     *[c for t in ("RNNCell", "GRUCell", "LSTMCell") for c in of(t, {"": {"input_size": 3, "hidden_size": 2}, "no-bias": {"input_size": 3, "hidden_size": 2, "bias": False}}, f(2, 3))],
     *of("RNNCell", {"state": {"input_size": 3, "hidden_size": 2, "nonlinearity": "relu"}}, f(2, 3), f(2, 2)),
     *of("GRUCell", {"unbatched": {"input_size": 3, "hidden_size": 2}}, f(3), f(2)),
-    *of("LSTMCell", {"state": {"input_size": 3, "hidden_size": 2}}, f(2, 3), pair(f(2, 2), f(2, 2))),
+    *of("LSTMCell", {"state": {"input_size": 3, "hidden_size": 2}}, f(2, 3), f(2, 2), f(2, 2), call=with_state),
 ]
 
 BOOL_MASK = fixed([[False, True, True], [False, False, True], [False, False, False]], torch.bool)
@@ -271,6 +274,43 @@ CONTAINERS.append(case("Graph-two-heads", spec("Graph", {
         step("mean", ["m1"], module="heads.mean"), step("scale", ["m1"], module="heads.scale")]}),
     f(2, 4, 3), module=two_heads))
 
+
+class RMSNorm(nn.Module):
+    """PyTorch 2.4's, by its documentation."""
+
+    def __init__(self, shape, eps=None, affine=True):
+        super().__init__()
+        self.shape, self.eps, self.affine = shape, eps, affine
+        self.register_parameter("weight", nn.Parameter(torch.ones(shape)) if affine else None)
+
+    def forward(self, x):
+        eps = torch.finfo(x.dtype).eps if self.eps is None else self.eps
+        y = x / (x.square().mean([-1 - d for d in range(len(self.shape))], keepdim=True) + eps).sqrt()
+        return y if self.weight is None else y * self.weight
+
+    def extra_repr(self):
+        return f"{self.shape}, eps={self.eps}, elementwise_affine={self.affine}"
+
+
+def newer(made, print, forward, *inputs):
+    """A case of a type that 1.13 lacks and whose forward is one of its functions."""
+    return case(made["type"], made, *inputs, module=lambda: type(made["type"], (nn.Module,), {"forward": lambda self, x: forward(x), "extra_repr": lambda self: print})())
+
+
+def padding(type, n, mode):
+    sides = [1, 0, 0, 1, 1, 1][:2 * n]
+    return newer(spec(f"{type}{n}d", padding=sides), str(tuple(sides)), lambda x: nn.functional.pad(x, sides, mode), f(1, 1, *[3, 3, 2][:n]))
+
+
+NEWER = [
+    case("RMSNorm", spec("RMSNorm", normalized_shape=4), f(2, 3, 4), module=lambda: RMSNorm((4,))),
+    case("RMSNorm-options", spec("RMSNorm", normalized_shape=[3, 4], eps=0.01, elementwise_affine=False), f(2, 3, 4), module=lambda: RMSNorm((3, 4), 0.01, False)),
+    *[padding("CircularPad", n, "circular") for n in (1, 2, 3)],
+    *[padding("ZeroPad", n, "constant") for n in (1, 3)],
+    newer(spec("LPPool3d", norm_type=2.0, kernel_size=2), "norm_type=2.0, kernel_size=2, stride=None, ceil_mode=False",
+        lambda x: nn.functional.avg_pool3d(x.square(), 2).mul(8).sqrt(), f(1, 1, 4, 2, 2, positive=True)),
+]
+
 FAMILIES = {
     "activations": ACTIVATIONS,
     "attention": ATTENTION,
@@ -278,6 +318,7 @@ FAMILIES = {
     "convolutions": CONVOLUTIONS,
     "dropout": DROPOUT,
     "linear": LINEAR,
+    "newer": NEWER,
     "norms": NORMS,
     "padding": PADDING,
     "pooling": POOLING,

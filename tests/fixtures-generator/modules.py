@@ -53,12 +53,6 @@ def flatten(value):
     return [value] if isinstance(value, torch.Tensor) else [leaf for item in value for leaf in flatten(item)]
 
 
-def map_tree(function, value):
-    if value is None:
-        return None
-    return function(value) if isinstance(value, torch.Tensor) else tuple(map_tree(function, item) for item in value)
-
-
 def cotangent(output):
     """The gradient that backward begins with: exact in every dtype, and made anew by the tests."""
     return (((torch.arange(output.numel()) * 7) % 17 - 8).to(output.dtype) / 8).reshape(output.shape)
@@ -83,14 +77,17 @@ def run(module, case, inputs, dtype, training):
     state = {key: value.clone() for key, value in module.state_dict().items()}
     module = module.to(DTYPES[dtype]).train(training)
     before = {key: value.clone() for key, value in module.state_dict().items()}
-    def leaf(value):
-        return value.to(DTYPES[dtype]).requires_grad_() if value.is_floating_point() else value
 
-    positional = [map_tree(leaf, value) for value in inputs["positional"]]
-    named = {name: map_tree(leaf, value) for name, value in inputs["named"].items()}
-    leaves = flatten(positional) + flatten(list(named.values()))
+    def leaf(value):
+        value = value.to(DTYPES[dtype]) if value.is_floating_point() else value.clone()
+        return value.requires_grad_() if value.is_floating_point() else value
+
+    positional = [leaf(value) for value in inputs["positional"]]
+    named = {name: leaf(value) for name, value in inputs["named"].items()}
+    leaves = positional + list(named.values())
     # Clones, because in-place modules refuse leaves that require grad.
-    output = module(*[map_tree(torch.clone, value) for value in positional], **{n: map_tree(torch.clone, v) for n, v in named.items()})
+    call = case.get("call", lambda called, *given, **more: called(*given, **more))
+    output = call(module, *[value.clone() for value in positional], **{name: value.clone() for name, value in named.items()})
     if not isinstance(output, torch.Tensor):
         output = tuple(output)
     outputs = [leaf for leaf in flatten(output) if leaf.requires_grad]
@@ -118,16 +115,17 @@ def generate(case):
     torch.manual_seed(0)
     module = case["module"]() if "module" in case else build(case["spec"])
     fill(module, generator)
-    made = [value(generator) if callable(value) else value for value in case["inputs"]]
+    made = [value(generator) for value in case["inputs"]]
     inputs = {"positional": made, "named": {name: value(generator) for name, value in case.get("named", {}).items()}}
     return {
         "name": case["name"],
-        "types": case.get("types") or types_of(module),
+        "types": types_of(module),
+        "functions": case.get("functions", []),
         "spec": case["spec"],
         "repr": repr(module),
         "parameters": [[name, list(p.shape)] for name, p in module.named_parameters()],
         "state": [[key, tensor(value)] for key, value in module.state_dict().items()],
-        "inputs": {"positional": [tree(value) for value in made], "named": {name: tree(value) for name, value in inputs["named"].items()}},
+        "inputs": {"positional": [tensor(value) for value in made], "named": {name: tensor(value) for name, value in inputs["named"].items()}},
         "modes": modes(module, case, inputs),
     }
 
@@ -138,16 +136,19 @@ def modes(module, case, inputs):
     return {**made, "eval": "train"} if made.get("train") == made["eval"] else made
 
 
-def module_list_repr(self):
-    """ModuleList as PyTorch 2 prints it: a run of equal items as one. 1.13 printed each; the catalogue follows PyTorch 2."""
-    runs = []
-    for index, text in enumerate(repr(item) for item in self):
-        if runs and runs[-1][2] == text:
-            runs[-1][1] = index
-        else:
-            runs.append([index, index, text])
-    lines = [f"({a}): {text}" if a == b else f"({a}-{b}): {b - a + 1} x {text}" for a, b, text in runs]
-    return "ModuleList(" + ("\n  " + "\n  ".join(line.replace("\n", "\n  ") for line in lines) + "\n)" if lines else ")")
+def print_as_pytorch_2():
+    """ModuleList prints a run of equal items as one since PyTorch 2, and so does the catalogue; all else prints as in 1.13."""
+    def module_list(self):
+        runs = []
+        for index, text in enumerate(repr(item) for item in self):
+            if runs and runs[-1][2] == text:
+                runs[-1][1] = index
+            else:
+                runs.append([index, index, text])
+        lines = [f"({a}): {text}" if a == b else f"({a}-{b}): {b - a + 1} x {text}" for a, b, text in runs]
+        return "ModuleList(" + ("\n  " + "\n  ".join(line.replace("\n", "\n  ") for line in lines) + "\n)" if lines else ")")
+
+    nn.ModuleList.__repr__ = module_list
 
 
 def write(name, content):
@@ -159,7 +160,7 @@ def write(name, content):
 def main():
     OUT.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    nn.ModuleList.__repr__ = module_list_repr
+    print_as_pytorch_2()
     families = collections.defaultdict(list)
     for family, cases in {**module_cases.FAMILIES, "functions": function_cases.CASES}.items():
         for case in cases:

@@ -10,14 +10,14 @@ internal static class Fixtures
     private static readonly JsonSerializerOptions Options = new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower, RespectRequiredConstructorParameters = true };
 
     private static readonly string[] Families =
-        ["activations", "attention", "containers", "convolutions", "dropout", "linear", "norms", "padding", "pooling", "recurrent"];
+        ["activations", "attention", "containers", "convolutions", "dropout", "functions", "linear", "newer", "norms", "padding", "pooling", "recurrent"];
 
     /// <summary>The cases of all families, by name.</summary>
     public static IReadOnlyDictionary<string, FixtureCase> Cases { get; } =
         Families.SelectMany(family => Read<FixtureFamily>(family).Cases).ToDictionary(fixture => fixture.Name);
 
-    /// <summary>Every module type of the PyTorch that made the fixtures.</summary>
-    public static IReadOnlyList<string> TorchTypes { get; } = Read<FixtureTypes>("torch-types").Types;
+    /// <summary>Every module type and function of the PyTorch that made the fixtures.</summary>
+    public static TorchNames TorchNames { get; } = Read<TorchNames>("torch-types");
 
     public static T Read<T>(string name)
     {
@@ -26,13 +26,17 @@ internal static class Fixtures
     }
 
     private sealed record FixtureFamily(string Torch, IReadOnlyList<FixtureCase> Cases);
-
-    private sealed record FixtureTypes(string Torch, IReadOnlyList<string> Types);
 }
+
+/// <summary>What a PyTorch has.</summary>
+/// <param name="Torch">Its version.</param>
+/// <param name="Types">Module types of torch.nn.</param>
+internal sealed record TorchNames(string Torch, IReadOnlyList<string> Types);
 
 /// <summary>One module, its inputs, and what PyTorch made of them.</summary>
 /// <param name="Name">The type, and which variant of it.</param>
 /// <param name="Types">Types of all its modules.</param>
+/// <param name="Functions">Functions that it is there for; those of other cases are not counted.</param>
 /// <param name="Spec">How to build it, in the shape of the contract's JSON.</param>
 /// <param name="Repr">How PyTorch prints it.</param>
 /// <param name="Parameters">Names and shapes in the order of named_parameters.</param>
@@ -40,7 +44,7 @@ internal static class Fixtures
 /// <param name="Inputs">What it is called with.</param>
 /// <param name="Modes">For <c>train</c> and <c>eval</c>: results by dtype, or the name of the mode with the same results.</param>
 internal sealed record FixtureCase(
-    string Name, IReadOnlyList<string> Types, JsonElement Spec, string Repr, IReadOnlyList<JsonElement> Parameters, IReadOnlyList<JsonElement> State,
+    string Name, IReadOnlyList<string> Types, IReadOnlyList<string> Functions, JsonElement Spec, string Repr, IReadOnlyList<JsonElement> Parameters, IReadOnlyList<JsonElement> State,
     FixtureInputs Inputs, IReadOnlyDictionary<string, JsonElement> Modes)
 {
     public ModuleSpec ModuleSpec => SpecJson.Read(Spec);

@@ -1,4 +1,3 @@
-using Sconce.Engine.Catalog;
 using Sconce.Engine.Modules;
 using Sconce.Engine.Tensors;
 using Sconce.Engine.Weights;
@@ -11,14 +10,14 @@ public sealed class ModuleParityTests
 {
     private static readonly BuildLimits Limits = new();
 
-    public static TheoryData<string> Cases => [.. Known.Select(fixture => fixture.Name)];
+    public static TheoryData<string> Cases => [.. Fixtures.Cases.Keys];
 
     public static TheoryData<string, string, ElementType> Runs
     {
         get
         {
             var data = new TheoryData<string, string, ElementType>();
-            foreach (var fixture in Known)
+            foreach (var fixture in Fixtures.Cases.Values)
             {
                 foreach (var mode in fixture.Modes.Keys)
                 {
@@ -30,9 +29,6 @@ public sealed class ModuleParityTests
             return data;
         }
     }
-
-    private static IEnumerable<FixtureCase> Known =>
-        Fixtures.Cases.Values.Where(fixture => fixture.Types.All(type => ModuleCatalog.Types.Any(known => known.Kind == TypeKind.Module && known.Name == type)));
 
     [Theory]
     [MemberData(nameof(Cases))]

@@ -24,7 +24,7 @@ internal static class SpecJson
     private static Dictionary<string, object?> Args(JsonElement json) =>
         json.TryGetProperty("args", out var args) ? args.EnumerateObject().ToDictionary(p => p.Name, p => Value(p.Value)) : [];
 
-    private static object? Value(JsonElement json) => json.ValueKind switch
+    public static object? Value(JsonElement json) => json.ValueKind switch
     {
         JsonValueKind.Null => null,
         JsonValueKind.True or JsonValueKind.False => json.GetBoolean(),
