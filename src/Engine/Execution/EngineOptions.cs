@@ -10,12 +10,12 @@ public sealed class EngineOptions
 
     /// <summary>
     /// Compute threads, each running one call at a time. Calls on one module that change it run one after the other, whatever this is. By default half
-    /// the cores, at least 2 (so that one long call does not stop all others) and at most 8.
+    /// the cores, at least 2 (so that one long call does not stop all others) and at most 4.
     /// </summary>
-    public int Lanes { get; set; } = Math.Clamp(Environment.ProcessorCount / 2, 2, 8);
+    public int Lanes { get; set; } = Math.Clamp(Environment.ProcessorCount / 2, 2, 4);
 
-    /// <summary>Threads that one operation of libtorch may use. By default half the cores: the lanes together then use each core about twice over at worst, and the
-    /// network threads find a place.</summary>
+    /// <summary>Threads that one operation of libtorch may use. By default half the cores, at least 1: all lanes together then ask for no more than twice the
+    /// cores, and the network's threads find a place beside one of them.</summary>
     public int IntraOpThreads { get; set; } = Math.Max(1, Environment.ProcessorCount / 2);
 
     /// <summary>Most that modules, gradients, optimizer state, graphs, kept tensors, state copies and inputs in flight may take together. By default three

@@ -19,6 +19,7 @@ internal sealed class ForwardWork(ModuleState state, HostServices host, ForwardC
             tensors.CheckFinite(call.Inputs);
         }
 
+        state.MoveBuffers();
         // Without a delegate where there is no need of one.
         return state.MayDraw ? state.Draw(() => Forward(node)) : Forward(node);
     }
@@ -57,7 +58,7 @@ internal sealed class ForwardWork(ModuleState state, HostServices host, ForwardC
                 [.. output.Flatten().Select(tensor => tensor.DetachFromDisposeScope())],
                 [.. tensors.Positional.Select(value => value.Tensor)],
                 [.. tensors.Named.Select(value => KeyValuePair.Create(value.Key, value.Value.Tensor))],
-                charge, owner);
+                state.MovingBuffers, charge, owner);
             state.Graphs.Add(graph);
             tensors.Disown();
             return new ForwardOutcome(exported, info, state.Generation);
@@ -87,15 +88,6 @@ internal sealed class ForwardWork(ModuleState state, HostServices host, ForwardC
             }
         }
 
-        var arguments = tensors.Arguments(call.Inputs);
-        if (!state.Traits.WritesInputs)
-        {
-            return arguments;
-        }
-
-        // Autograd refuses to write into a leaf; what is written into is a copy that leads back to it.
-        static TensorTree Copy(TensorTree value) => value.Map(tensor => tensor.requires_grad ? tensor.clone() : tensor);
-        return new CallArguments(
-            [.. arguments.Positional.Select(Copy)], arguments.Named.ToDictionary(value => value.Key, value => Copy(value.Value)), arguments.FieldPrefix);
+        return tensors.Arguments(call.Inputs);
     }
 }

@@ -1,3 +1,5 @@
+using static TorchSharp.torch;
+
 namespace Sconce.Engine.Execution;
 
 /// <summary>
@@ -134,7 +136,16 @@ internal sealed class GraphTable(string module, EngineOptions options, TimeProvi
     /// <summary>Frees every graph: the module has changed, and their gradients would not be those of what it is now.</summary>
     public void Invalidate()
     {
-        foreach (var graph in RemoveAll(remember: true))
+        foreach (var graph in RemoveAll(_ => true, remember: true))
+        {
+            graph.Free();
+        }
+    }
+
+    /// <summary>Frees the graphs that a forward which moves these buffers would spoil.</summary>
+    public void InvalidateSpoilt(IReadOnlyList<Tensor> moving)
+    {
+        foreach (var graph in RemoveAll(graph => graph.IsSpoiltBy(moving), remember: true))
         {
             graph.Free();
         }
@@ -143,7 +154,7 @@ internal sealed class GraphTable(string module, EngineOptions options, TimeProvi
     /// <summary>Frees every graph: the module goes.</summary>
     public void Clear()
     {
-        foreach (var graph in RemoveAll(remember: false))
+        foreach (var graph in RemoveAll(_ => true, remember: false))
         {
             graph.Free();
         }
@@ -170,24 +181,29 @@ internal sealed class GraphTable(string module, EngineOptions options, TimeProvi
     /// <summary>The answer to a Backward through a graph that was recorded before a change of the module.</summary>
     public EngineException Invalidated(string id, ulong recorded, ulong now) =>
         EngineException.Precondition("GRAPH_INVALIDATED",
-            $"the graph {EngineException.Quote(id)} was recorded at generation {recorded} of module {EngineException.Quote(module)}, which has changed since and is at generation {now}; call Forward again with record_graph",
+            $"the graph {EngineException.Quote(id)} was recorded at generation {recorded} of module {EngineException.Quote(module)}, which has changed since and is at generation {now}"
+            + (recorded == now ? " (a forward in training mode has moved running statistics)" : "") + "; call Forward again with record_graph",
             new ResourceRef("graph", id));
 
     private static EngineException NotFound(string id) =>
         EngineException.NotFound("graph", id, "it may have been released or have expired; Forward with record_graph makes one");
 
-    private List<LiveGraph> RemoveAll(bool remember)
+    // None of them is in use: only calls that have the module to themselves change it.
+    private List<LiveGraph> RemoveAll(Func<LiveGraph, bool> which, bool remember)
     {
         lock (_lock)
         {
-            List<LiveGraph> all = [.. _graphs.Values];
-            _graphs.Clear();
-            if (remember)
+            List<LiveGraph> removed = [.. _graphs.Values.Where(which)];
+            foreach (var graph in removed)
             {
-                all.ForEach(graph => Remember(graph, used: false));
+                _graphs.Remove(graph.Info.Id);
+                if (remember)
+                {
+                    Remember(graph, used: false);
+                }
             }
 
-            return all;
+            return removed;
         }
     }
 

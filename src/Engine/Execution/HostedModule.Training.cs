@@ -121,7 +121,11 @@ public sealed partial class HostedModule
         return ChangeOptimizer(optimizer, ifGeneration, found =>
         {
             using var copies = new MemoryCharge(_host.Ledger, MemoryUse.State, "a load into an optimizer of module", Name, upload.TotalBytes);
-            found.LoadState(new OptimizerStateDict(groups, upload.Complete(), scalars));
+            upload.Use(entries =>
+            {
+                found.LoadState(new OptimizerStateDict(groups, entries, scalars));
+                return true;
+            });
             _state.Optimizers.Settle(found);
         }, cancellationToken);
     }

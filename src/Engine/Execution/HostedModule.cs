@@ -39,9 +39,8 @@ public sealed partial class HostedModule
         ArgumentNullException.ThrowIfNull(call);
         try
         {
-            // A graph outlives the request, and what may be written into must not be the request's own memory.
-            var mayShare = !call.RecordGraph && !_state.Traits.WritesInputs;
-            var tensors = CallTensors.Import(_host, Name, call.Inputs, [], "", "", mayShare);
+            // A graph outlives the request's memory.
+            var tensors = CallTensors.Import(_host, Name, call.Inputs, [], "", "", mayShare: !call.RecordGraph);
             var work = new ForwardWork(_state, _host, call, tensors);
             work.Enter(_gate, cancellationToken);
             return work.Task;
@@ -166,7 +165,7 @@ public sealed partial class HostedModule
         {
             // Converted copies exist beside what was received until they are in place.
             using var copies = new MemoryCharge(_host.Ledger, MemoryUse.State, "a load into module", Name, upload.TotalBytes);
-            var outcome = StateLoading.Load(_state.Tree.Find(target.Path), upload.Complete(), strict, upload.Field);
+            var outcome = upload.Use(entries => StateLoading.Load(_state.Tree.Find(target.Path), entries, strict, upload.Field));
             _state.Stepped();
             return new LoadStateOutcome(outcome.MissingKeys, outcome.UnexpectedKeys, _state.Generation);
         }, cancellationToken);
@@ -184,7 +183,7 @@ public sealed partial class HostedModule
     {
         try
         {
-            var tensors = CallTensors.Import(_host, Name, inputs, others, othersPrefix, othersField, mayShare: !_state.Traits.WritesInputs);
+            var tensors = CallTensors.Import(_host, Name, inputs, others, othersPrefix, othersField, mayShare: true);
             return Run(GateMode.Exclusive, null, () => work(tensors), tensors.Dispose, cancellationToken);
         }
         catch (EngineException exception)

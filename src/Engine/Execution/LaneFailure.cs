@@ -15,7 +15,7 @@ internal static class LaneFailure
     };
 
     private static bool IsOutOfMemory(string message) =>
-        message.Contains("not enough memory", StringComparison.Ordinal) || message.Contains("out of memory", StringComparison.OrdinalIgnoreCase);
+        message.Contains("can't allocate memory", StringComparison.Ordinal) || message.Contains("not enough memory", StringComparison.Ordinal) || message.Contains("out of memory", StringComparison.OrdinalIgnoreCase);
 
     private static EngineException OutOfMemory(Exception cause) =>
         new(EngineError.ResourceExhausted, "OUT_OF_MEMORY",

@@ -63,8 +63,13 @@ internal abstract class LaneWork
         }
         catch
         {
+            // The token may fire at this very moment: whoever withdraws the call releases what it holds.
             _registration.Unregister();
-            Release();
+            if (gate.Withdraw(this))
+            {
+                Release();
+            }
+
             throw;
         }
     }

@@ -15,6 +15,7 @@ public sealed record GraphInfo(string Id, DateTimeOffset Expires, long Estimated
 /// <param name="outputs">The tensors of the output in order, tuples flattened.</param>
 /// <param name="inputs">The positional inputs; null for None.</param>
 /// <param name="namedInputs">The named inputs; null for None.</param>
+/// <param name="moving">Buffers of submodules that were in training mode.</param>
 /// <param name="charge">What the ledger holds for it.</param>
 /// <param name="owner">The session that owns it, or null.</param>
 internal sealed class LiveGraph(
@@ -24,6 +25,7 @@ internal sealed class LiveGraph(
     IReadOnlyList<Tensor> outputs,
     IReadOnlyList<Tensor?> inputs,
     IReadOnlyList<KeyValuePair<string, Tensor?>> namedInputs,
+    IReadOnlyList<Tensor> moving,
     MemoryCharge charge,
     Session? owner) : ISessionOwned
 {
@@ -38,6 +40,13 @@ internal sealed class LiveGraph(
     public IReadOnlyList<KeyValuePair<string, Tensor?>> NamedInputs => namedInputs;
 
     public Session? Owner => owner;
+
+    /// <summary>
+    /// Whether a forward that moves these buffers would spoil it. What was in eval mode computed with its running statistics and needs them again; libtorch
+    /// moves them without a trace that autograd could see, and the gradients would be wrong in silence.
+    /// </summary>
+    public bool IsSpoiltBy(IReadOnlyList<Tensor> nowMoving) =>
+        !ReferenceEquals(nowMoving, moving) && nowMoving.Any(buffer => !moving.Any(before => ReferenceEquals(before, buffer)));
 
     /// <summary>Whether a Backward is running through it; the table's lock guards it.</summary>
     public bool InUse { get; set; }

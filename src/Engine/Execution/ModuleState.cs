@@ -72,6 +72,15 @@ internal sealed class ModuleState : IDisposable
         }
     }
 
+    /// <summary>Before a forward that moves running statistics: graphs that need them as they were are of a module that will be no more.</summary>
+    public void MoveBuffers()
+    {
+        if (MovingBuffers.Count > 0)
+        {
+            Graphs.InvalidateSpoilt(MovingBuffers);
+        }
+    }
+
     /// <summary>Whether a forward may draw random numbers.</summary>
     public bool MayDraw => Traits.AlwaysDraws || (Traits.Draws && AnyTraining);
 

@@ -2,18 +2,18 @@ using Sconce.Engine.Catalog;
 
 namespace Sconce.Engine.Execution;
 
-/// <summary>What a module's spec says of how its calls must be run.</summary>
-/// <param name="WritesInputs">Whether it may compute in place, so that it must not be given memory that others see.</param>
-/// <param name="Draws">Whether a forward in training mode may draw random numbers.</param>
+/// <summary>What a module's spec says of the random numbers that its calls may draw: libtorch has one generator, so only those that do must wait for each other.</summary>
+/// <param name="Draws">Whether a forward in training mode may draw.</param>
 /// <param name="AlwaysDraws">Whether a forward in eval mode may too.</param>
-internal readonly record struct ModuleTraits(bool WritesInputs, bool Draws, bool AlwaysDraws)
+internal readonly record struct ModuleTraits(bool Draws, bool AlwaysDraws)
 {
+    // Parts of the names of types and functions that draw; Transformer's layers have dropout unless told otherwise.
+    private static readonly string[] Random = ["dropout", "rrelu", "transformer", "gumbel", "bernoulli", "rand"];
+
     public static ModuleTraits Of(ModuleSpec spec)
     {
-        var traits = new ModuleTraits(
-            WritesInputs: IsSet(spec.Args, "inplace"),
-            Draws: IsRandom(spec.Type) || IsSet(spec.Args, "dropout"),
-            AlwaysDraws: spec.Type.StartsWith("FractionalMaxPool", StringComparison.Ordinal));
+        var always = spec.Type.StartsWith("FractionalMaxPool", StringComparison.Ordinal);
+        var traits = new ModuleTraits(always || IsRandom(spec.Type) || IsSet(spec.Args, "dropout"), always);
         foreach (var child in spec.Children)
         {
             if (child.Spec is { } below)
@@ -24,20 +24,18 @@ internal readonly record struct ModuleTraits(bool WritesInputs, bool Draws, bool
 
         foreach (var step in spec.Wiring?.Steps ?? [])
         {
-            // A function takes `training` and `p` as arguments, whatever mode the module is in.
-            var draws = step.Function is { } function && IsRandom(function);
-            traits = traits.With(new ModuleTraits(step.Function?.EndsWith('_') == true || IsSet(step.Args, "inplace"), draws, draws || IsSet(step.Args, "dropout_p")));
+            // A function goes by the module's mode unless its own arguments say otherwise.
+            var forced = IsSet(step.Args, "training") || IsSet(step.Args, "dropout_p");
+            traits = traits.With(new ModuleTraits(forced || (step.Function is { } function && IsRandom(function)), forced));
         }
 
         return traits;
     }
 
-    private static bool IsRandom(string name) =>
-        name.Contains("dropout", StringComparison.OrdinalIgnoreCase) || name.Contains("rrelu", StringComparison.OrdinalIgnoreCase)
-        || name.Contains("rand", StringComparison.Ordinal) || name.Contains("bernoulli", StringComparison.Ordinal) || name.Contains("gumbel", StringComparison.Ordinal);
+    private static bool IsRandom(string name) => Random.Any(part => name.Contains(part, StringComparison.OrdinalIgnoreCase));
 
     private static bool IsSet(IReadOnlyDictionary<string, object?> args, string name) =>
         args.TryGetValue(name, out var value) && value is not (null or false or 0 or 0L or 0.0);
 
-    private ModuleTraits With(ModuleTraits other) => new(WritesInputs || other.WritesInputs, Draws || other.Draws, AlwaysDraws || other.AlwaysDraws);
+    private ModuleTraits With(ModuleTraits other) => new(Draws || other.Draws, AlwaysDraws || other.AlwaysDraws);
 }

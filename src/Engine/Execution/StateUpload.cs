@@ -14,7 +14,10 @@ public sealed unsafe class StateUpload : IDisposable
     private readonly long[] _lengths;
     private readonly long[] _written;
     private readonly MemoryCharge _charge;
+    private readonly Lock _lock = new();
+    private int _holds;
     private bool _disposed;
+    private bool _freed;
 
     /// <summary>Checks what is announced and charges it.</summary>
     /// <param name="entries">The tensors that will come.</param>
@@ -72,10 +75,47 @@ public sealed unsafe class StateUpload : IDisposable
         _written[entry] += data.Length;
     }
 
-    /// <inheritdoc/>
+    /// <summary>Frees the memory; where a load is using it, when that has ended.</summary>
     public void Dispose()
     {
-        _disposed = true;
+        lock (_lock)
+        {
+            _disposed = true;
+            FreeWhenUnused();
+        }
+    }
+
+    /// <summary>Uses the tensors with their keys, once all bytes are there. A caller who gives up meanwhile does not pull them away.</summary>
+    internal T Use<T>(Func<IReadOnlyList<(string Key, Tensor Value)>, T> work)
+    {
+        lock (_lock)
+        {
+            ObjectDisposedException.ThrowIf(_disposed, this);
+            _holds++;
+        }
+
+        try
+        {
+            return work(Complete());
+        }
+        finally
+        {
+            lock (_lock)
+            {
+                _holds--;
+                FreeWhenUnused();
+            }
+        }
+    }
+
+    private void FreeWhenUnused()
+    {
+        if (!_disposed || _holds > 0 || _freed)
+        {
+            return;
+        }
+
+        _freed = true;
         foreach (var tensor in _tensors)
         {
             tensor?.Dispose();
@@ -84,10 +124,8 @@ public sealed unsafe class StateUpload : IDisposable
         _charge.Dispose();
     }
 
-    /// <summary>The tensors with their keys, once all bytes are there. They stay this object's.</summary>
-    internal IReadOnlyList<(string Key, Tensor Value)> Complete()
+    private (string Key, Tensor Value)[] Complete()
     {
-        ObjectDisposedException.ThrowIf(_disposed, this);
         var complete = new (string, Tensor)[Entries.Count];
         for (var i = 0; i < complete.Length; i++)
         {

@@ -46,6 +46,7 @@ internal static class TrainingRun
     private static T OrRestored<T>(ModuleState state, Func<T> work)
     {
         // Freed by the lane's dispose scope.
+        state.MoveBuffers();
         var buffers = state.MovingBuffers;
         var copies = new Tensor[buffers.Count];
         for (var i = 0; i < copies.Length; i++)

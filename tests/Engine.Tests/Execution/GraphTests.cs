@@ -1,5 +1,6 @@
 using Sconce.Engine.Execution;
 using Sconce.Engine.Modules;
+using Sconce.Engine.Tensors;
 using static Sconce.Engine.Tests.Execution.Testing;
 
 namespace Sconce.Engine.Tests.Execution;
@@ -216,5 +217,51 @@ public sealed class GraphTests
         var error = await module.BackwardAsync(new BackwardCall { Graph = forward.Graph!.Id, OutputGrads = [Filled(1, 1, 2)] }, default)
             .Fails(EngineError.FailedPrecondition, "requires a gradient");
         Assert.Equal("NO_GRADIENT", error.Reason);
+    }
+
+    [Fact]
+    public async Task Backward_after_statistics_have_moved_says_that_the_module_has_changed()
+    {
+        await using var host = Host();
+        var module = await host.CreateEval("m", Of("BatchNorm1d", ("num_features", 4.0)));
+        using var forward = await module.ForwardAsync(Record(Filled(1, 3, 4)), default);
+        await module.TrainAsync(default, true, default);
+        (await module.ForwardAsync(Call(Filled(2, 3, 4)), default)).Dispose();
+        var error = await module.BackwardAsync(new BackwardCall { Graph = forward.Graph!.Id, OutputGrads = [Filled(1, 3, 4)] }, default)
+            .Fails(EngineError.FailedPrecondition, "generation 1", "has changed");
+        Assert.Equal("GRAPH_INVALIDATED", error.Reason);
+        Assert.Equal(0, host.Ledger.Used(MemoryUse.Gradients));
+    }
+
+    [Fact]
+    public async Task Graphs_of_several_forwards_in_training_mode_accumulate()
+    {
+        await using var host = Host();
+        var module = await host.Create("m", Of("BatchNorm1d", ("num_features", 4.0)));
+        using var first = await module.ForwardAsync(Record(Floats([2, 4], 1, 2, 3, 4, 5, 6, 7, 8)), default);
+        using var second = await module.ForwardAsync(Record(Floats([2, 4], 8, 7, 6, 5, 1, 2, 3, 4)), default);
+        foreach (var forward in new[] { second, first })
+        {
+            (await module.BackwardAsync(new BackwardCall { Graph = forward.Graph!.Id, OutputGrads = [Filled(1, 2, 4)] }, default)).Dispose();
+        }
+
+        using var gradients = await module.GetGradientsAsync("", ["bias"], default);
+        Assert.Equal([4f, 4f, 4f, 4f], System.Runtime.InteropServices.MemoryMarshal.Cast<byte, float>(gradients.Read(0, 0, 16).Span).ToArray());
+    }
+
+    [Fact]
+    public async Task Outputs_and_gradients_keep_the_structure_of_a_tuple()
+    {
+        await using var host = Host();
+        var module = await host.Create("m", Of("LSTM", ("input_size", 3.0), ("hidden_size", 2.0)));
+        using var forward = await module.ForwardAsync(Record(Filled(1, 5, 1, 3)), default);
+        Assert.Equal(2, forward.Output.Items!.Count);
+        Assert.Equal([5L, 1L, 2L], forward.Output.Items[0].Tensor!.Shape);
+        Assert.Equal([[1L, 1L, 2L], [1L, 1L, 2L]], forward.Output.Items[1].Items!.Select(item => item.Tensor!.Shape));
+
+        // output, h_n, c_n: only the middle one takes part.
+        using var backward = await module.BackwardAsync(
+            new BackwardCall { Graph = forward.Graph!.Id, OutputGrads = [TensorInput.None, Filled(1, 1, 1, 2), TensorInput.None] }, default);
+        Assert.Contains(backward.InputGrads[0]!.Values(), value => value != 0);
     }
 }
