@@ -28,5 +28,6 @@ internal static class DropoutTypes
                 var x = inputs[0]!;
                 return TensorTree.Of(!training ? x : x.Dimensions == unbatched && unbatched > 0 ? drop(x.unsqueeze(0), p).squeeze(0) : drop(x, p));
             };
-        }) { DependsOnMode = true };
+        })
+        { DependsOnMode = true };
 }

@@ -59,7 +59,8 @@ internal static class ElementwiseFunctions
         {
             var number = ofNumber is null ? null : args.FloatOrNone(operand);
             return (inputs, _) => TensorTree.Of(number is { } value ? ofNumber!(inputs[0]!, Number(value)) : ofTensors(inputs[0]!, inputs[1]!));
-        }) { NumberOperand = ofNumber is null ? null : operand };
+        })
+        { NumberOperand = ofNumber is null ? null : operand };
 
     private static FunctionType Scaled(string name, Func<Tensor, Tensor, Tensor> ofTensors, Func<Tensor, Scalar, Tensor> ofNumber) =>
         new(name, [Float("other").OrNone(), Float("alpha").Or(1.0)], ["input", "other?"], args =>
@@ -67,7 +68,8 @@ internal static class ElementwiseFunctions
             var (number, alpha) = (args.FloatOrNone("other"), args.Float("alpha"));
             return (inputs, _) => TensorTree.Of(number is { } value ? ofNumber(inputs[0]!, Number(value * alpha))
                 : ofTensors(inputs[0]!, alpha == 1 ? inputs[1]! : inputs[1]!.mul(Number(alpha))));
-        }) { NumberOperand = "other" };
+        })
+        { NumberOperand = "other" };
 
     private static FunctionType Divide() => new("div", [Float("other").OrNone(), Text("rounding_mode", "trunc", "floor").OrNone()], ["input", "other?"], args =>
     {
@@ -87,7 +89,8 @@ internal static class ElementwiseFunctions
                 ? throw new ArgumentException("an integer cannot be divided by zero")
                 : TensorTree.Of(x.div(divisor, mode));
         };
-    }) { NumberOperand = "other" };
+    })
+    { NumberOperand = "other" };
 
     private static Tensor Truth(Tensor tensor, string name) =>
         tensor.dtype == ScalarType.Bool ? tensor : throw new ArgumentException($"{name} is a bool tensor");

@@ -25,7 +25,8 @@ internal static class PaddingTypes
         {
             var padding = args.Ints("padding");
             return One(x => F.pad(Checked(x, name, n), padding, mode));
-        }) { IsFunctionToo = false };
+        })
+        { IsFunctionToo = false };
 
     private static StatelessType Constant(int n) =>
         new($"ConstantPad{n}d", "_ConstantPadNd", "pad", [Ints("padding", 2 * n), Float("value")], a => $"padding={a.Repr("padding", spread: true)}, value={a.Repr("value")}", args =>
@@ -33,7 +34,8 @@ internal static class PaddingTypes
             var padding = args.Ints("padding");
             var value = args.Float("value");
             return One(x => F.pad(Checked(x, $"ConstantPad{n}d", n), padding, PaddingModes.Constant, value));
-        }) { IsFunctionToo = false };
+        })
+        { IsFunctionToo = false };
 
     private static torch.Tensor Checked(torch.Tensor input, string name, int n) =>
         input.Dimensions >= n ? input : throw new ArgumentException($"{name} takes at least {n} dimensions, it was given {input.Dimensions}");

@@ -135,7 +135,8 @@ internal static class PoolingTypes
                 var flat = zeros([.. outer, size.Aggregate(1L, (product, s) => product * s)], dtype: x.dtype, device: x.device);
                 return TensorTree.Of(flat.scatter(-1, indices.flatten(-n), x.flatten(-n)).view([.. outer, .. size]));
             };
-        }) { Inputs = ["input", "indices", "output_size?"] };
+        })
+    { Inputs = ["input", "indices", "output_size?"] };
 
     private static StatelessType Fractional(int n) => new($"FractionalMaxPool{n}d", "Module", $"fractional_max_pool{n}d",
         [Ints("kernel_size", n).AtLeast(1), Ints("output_size", n).AtLeast(1).OrNone(), Floats("output_ratio", n).OrNone(), ReturnIndices], _ => "", args =>

@@ -195,7 +195,10 @@ internal sealed class RequestIdStore(SconceServerOptions options, TimeProvider t
             ({ } response, _) => response,
             (_, EngineException e) => throw new EngineException(e.Error, e.Reason, e.Message, e)
             {
-                Fields = e.Fields, Resource = e.Resource, Quota = e.Quota, RetryAfter = e.RetryAfter,
+                Fields = e.Fields,
+                Resource = e.Resource,
+                Quota = e.Quota,
+                RetryAfter = e.RetryAfter,
             },
             _ => throw new InvalidOperationException("the first call with this request_id failed unforeseen", Error),
         };

@@ -29,7 +29,8 @@ public sealed class LossFunctionTests
         { "MSELoss", [], [Scores], [() => zeros(3, 4, ScalarType.Int64)], "targets[0]", ["float32", "int64"] },
         { "BCELoss", [], [Scores], [() => rand(4)], "targets[0]", ["[3, 4]", "[4]"] },
         { "BCELoss", [], [() => rand(3) + 1], [() => rand(3)], "targets", ["between 0 and 1"] },
-        { "BCEWithLogitsLoss", Given.Args(("pos_weight", new List<object?> { 1.0, 2.0, 3.0 })), [Scores], [Scores], "targets", ["BCEWithLogitsLoss cannot take"] },
+        { "BCEWithLogitsLoss", Given.Args(("pos_weight", new List<object?> { 1.0, 2.0, 3.0 })), [Scores], [Scores], "loss.args.pos_weight", ["3 numbers", "[3, 4]"] },
+        { "BCELoss", Given.Args(("weight", new List<object?> { 1.0 })), [() => rand([])], [() => rand([])], "loss.args.weight", ["1 numbers", "[]"] },
         { "GaussianNLLLoss", [], [Scores], [Scores, () => rand(2)], "targets[1]", ["var"] },
         { "GaussianNLLLoss", [], [Scores], [Scores, () => -rand(3, 4)], "targets[1]", ["negative"] },
         { "TripletMarginLoss", [], [Scores], [Scores, () => rand(4)], "targets[1]", ["2 dimensions"] },
@@ -95,6 +96,22 @@ public sealed class LossFunctionTests
         var loss = Given.Loss("GaussianNLLLoss");
         var predicted = loss.Compute(TensorTree.Tuple(TensorTree.Of(mean), TensorTree.Of(variance)), [target]);
         Assert.Equal(loss.Compute(TensorTree.Of(mean), [target, variance]).ToSingle(), predicted.ToSingle());
+    }
+
+    [Theory]
+    [InlineData("CrossEntropyLoss")]
+    [InlineData("NLLLoss")]
+    [InlineData("MultiMarginLoss")]
+    public void Compute_takes_class_indexes_of_uint8_as_those_of_int64(string type)
+    {
+        using var scope = NewDisposeScope();
+        var indexes = tensor(new long[] { 3, 0, 1 });
+        var loss = Given.Loss(type);
+        var a = Scores().requires_grad_();
+        var b = a.detach().clone().requires_grad_();
+        loss.Compute(TensorTree.Of(a), [indexes]).backward();
+        loss.Compute(TensorTree.Of(b), [indexes.to(ScalarType.Byte)]).backward();
+        Assert.True(a.grad!.equal(b.grad!).all().ToBoolean());
     }
 
     [Fact]

@@ -8,6 +8,9 @@ internal abstract class ClassIndexLoss(string type, string functional, Argument[
 {
     protected static long Classes(LossCall call) => call[0].shape[call[0].dim() == 1 ? 0 : 1];
 
+    /// <summary>The target as libtorch wants it: some of its kernels take the uint8 that others take, and some only seem to.</summary>
+    protected static Tensor Indexes(LossCall call) => call[1].dtype == ScalarType.Byte ? call[1].to(ScalarType.Int64) : call[1];
+
     protected static void CheckIndexes(LossCall call, int mostDimensions, long? ignored)
     {
         call.Floating(0);
@@ -48,7 +51,7 @@ internal sealed class CrossEntropy() : ClassIndexLoss(
     }
 
     public override Tensor Compute(LossCall call) => nn.functional.cross_entropy(
-        call[0], call[1], call.Vector("weight"), call.Args.Int("ignore_index"), ReductionOf(call), call.Args.Float("label_smoothing"));
+        call[0], Indexes(call), call.Vector("weight"), call.Args.Int("ignore_index"), ReductionOf(call), call.Args.Float("label_smoothing"));
 }
 
 internal sealed class NegativeLogLikelihood() : ClassIndexLoss("NLLLoss", "nll_loss", [Weight(), Argument.Int("ignore_index").Or(Ignored)])
@@ -61,25 +64,18 @@ internal sealed class NegativeLogLikelihood() : ClassIndexLoss("NLLLoss", "nll_l
     {
         // TorchSharp passes no ignore_index on: give what is to be ignored the default's value.
         var ignored = call.Args.Int("ignore_index");
-        var target = ignored == Ignored ? call[1] : call[1].to(ScalarType.Int64);
-        return nn.functional.nll_loss(call[0], ignored == Ignored ? target : target.masked_fill(target.eq(ignored), Ignored), call.Vector("weight"), ReductionOf(call));
+        var target = ignored == Ignored ? Indexes(call) : Indexes(call).masked_fill(call[1].eq(ignored), Ignored);
+        return nn.functional.nll_loss(call[0], target, call.Vector("weight"), ReductionOf(call));
     }
 }
 
 internal sealed class MultiMargin() : ClassIndexLoss(
     "MultiMarginLoss", "multi_margin_loss", [Argument.Int("p").Or(1L).Between(1, 2), Argument.Float("margin").Or(1.0), Weight()])
 {
-    public override void Check(LossCall call)
-    {
-        CheckIndexes(call, 2, null);
-        if (call[1].dtype != ScalarType.Int64)
-        {
-            throw call.Refuse(1, $"needs class indexes of int64; {call.Show(1)}");
-        }
-    }
+    public override void Check(LossCall call) => CheckIndexes(call, 2, null);
 
     public override Tensor Compute(LossCall call) => nn.functional.multi_margin_loss(
-        call[0], call[1], (int)call.Args.Int("p"), call.Args.Float("margin"), call.Vector("weight"), ReductionOf(call));
+        call[0], Indexes(call), (int)call.Args.Int("p"), call.Args.Float("margin"), call.Vector("weight"), ReductionOf(call));
 }
 
 /// <summary>Targets are lists of class indexes, each ended by -1.</summary>

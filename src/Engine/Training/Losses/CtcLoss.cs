@@ -22,6 +22,11 @@ internal sealed class Ctc() : LossRule(
             }
         }
 
+        if (call[0].numel() == 0)
+        {
+            throw call.Refuse(0, $"needs at least one step, sequence and class; {call.Show(0)}");
+        }
+
         var shape = call[0].shape;
         var (steps, batch, classes) = (shape[0], shape.Length == 3 ? shape[1] : 1, shape[^1]);
         if (call.Args.Int("blank") >= classes)
@@ -57,9 +62,9 @@ internal sealed class Ctc() : LossRule(
         var room = call[1].shape[^1];
         var lengths = call[3].to(ScalarType.Int64).reshape(-1);
         call.InRange(3, 0, room, "length");
-        if (!padded && lengths.sum().ToInt64() > room)
+        if (!padded && lengths.sum().ToInt64() != room)
         {
-            throw call.Refuse(1, $"needs as many targets as target_lengths come to, {lengths.sum().ToInt64()}; {call.Show(1)}");
+            throw call.Refuse(1, $"needs exactly as many targets as target_lengths come to, {lengths.sum().ToInt64()}; {call.Show(1)}");
         }
 
         // Only what the lengths cover is read; padding may hold anything.
@@ -68,10 +73,6 @@ internal sealed class Ctc() : LossRule(
         {
             var covered = arange(room, ScalarType.Int64, device: values.device).unsqueeze(0).lt(lengths.unsqueeze(1));
             values = values.masked_fill(covered.logical_not(), 0);
-        }
-        else
-        {
-            values = values.narrow(0, 0, lengths.sum().ToInt64());
         }
 
         if (values.numel() > 0 && (values.min().ToInt64() < 0 || values.max().ToInt64() >= classes))

@@ -30,6 +30,10 @@ internal sealed class ElementwiseLoss(string type, string functional, Func<LossC
         if (Strict)
         {
             call.SameShape(1);
+            foreach (var name in Arguments.Select(argument => argument.Name).Where(name => name.EndsWith("weight", StringComparison.Ordinal)))
+            {
+                call.WeightOfRow(name);
+            }
         }
         else
         {

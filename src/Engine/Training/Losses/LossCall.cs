@@ -94,6 +94,15 @@ internal sealed class LossCall(LossRule rule, BoundArguments args, IReadOnlyList
         }
     }
 
+    /// <summary>A list of weights must have one for each column of the first input, or one for all.</summary>
+    public void WeightOfRow(string name)
+    {
+        if (args.FloatsOrNone(name) is { } numbers && (inputs[0].dim() == 0 || (numbers.Length != 1 && numbers.Length != inputs[0].shape[^1])))
+        {
+            throw args.Refuse(name, $"has {numbers.Length} numbers; {rule.Inputs[0]} is of shape {Shape(inputs[0].shape)}, and takes one, or one for each of its last dimension");
+        }
+    }
+
     /// <summary>All elements of an integer tensor must lie in a range: libtorch would read past its memory, or stop the process.</summary>
     /// <param name="index">Which input.</param>
     /// <param name="least">The least value.</param>
