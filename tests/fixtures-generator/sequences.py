@@ -26,6 +26,17 @@ INITIAL = [
     spec("Sequential", [conv(1, 2, 3), relu(), spec("Flatten"), linear(8, 2)]),
 ]
 
+# Functions of torch.nn.init with the modules whose weight they fill.
+SQUARE, TALL, WIDE, FILTERS = linear(4, 4), linear(2, 5), linear(5, 2), conv(4, 4, 3)
+INITIALISERS = [
+    ("uniform_", {}, TALL), ("uniform_", {"a": -2.0, "b": 3.0}, FILTERS), ("normal_", {}, TALL), ("normal_", {"mean": 1.0, "std": 0.5}, FILTERS), ("trunc_normal_", {}, FILTERS),
+    ("trunc_normal_", {"mean": 0.5, "std": 2.0, "a": -1.0, "b": 1.0}, TALL), ("constant_", {"val": 0.25}, TALL), ("ones_", {}, TALL), ("zeros_", {}, TALL), ("eye_", {}, TALL),
+    ("dirac_", {}, FILTERS), ("dirac_", {"groups": 2}, FILTERS), ("xavier_uniform_", {}, FILTERS), ("xavier_uniform_", {"gain": 2.0}, TALL), ("xavier_normal_", {}, FILTERS),
+    ("kaiming_uniform_", {}, FILTERS), ("kaiming_uniform_", {"a": 0.2, "mode": "fan_out"}, TALL), ("kaiming_normal_", {}, FILTERS), ("kaiming_normal_", {"mode": "fan_out", "nonlinearity": "relu"}, FILTERS),
+    ("kaiming_normal_", {"nonlinearity": "tanh"}, TALL), ("kaiming_normal_", {"nonlinearity": "selu"}, TALL), ("orthogonal_", {}, SQUARE), ("orthogonal_", {"gain": 0.5}, TALL), ("orthogonal_", {}, WIDE),
+    ("sparse_", {"sparsity": 0.4}, TALL), ("sparse_", {"sparsity": 0.5, "std": 1.0}, SQUARE),
+]
+
 OPTIMIZERS = {
     "SGD": [("SGD", {"lr": 0.1}), ("SGD", {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.01, "nesterov": True})],
     "Adam": [("Adam", {"lr": 0.01}), ("Adam", {"lr": 0.02, "betas": [0.8, 0.95], "eps": 1e-6, "weight_decay": 0.1, "amsgrad": True})],
@@ -114,6 +125,17 @@ def initial(tensor):
     return made
 
 
+def initialisers(tensor):
+    """The weight of a module after manual_seed(5) and one initialiser."""
+    made = []
+    for function, args, what in INITIALISERS:
+        module = build(what)
+        torch.manual_seed(5)
+        getattr(nn.init, function)(module.weight, **args)
+        made.append({"function": function, "args": args, "spec": what, "weight": tensor(module.weight)})
+    return made
+
+
 def generate(tensor, fill):
     nested = spec("Sequential", {"stem": spec("Sequential", {"conv": conv(1, 2, 3), "act": relu()}), "blocks": spec("ModuleList", [linear(2, 2), linear(2, 2)]), "again": "stem", "head": spec("Sequential", {"act": "stem.act", "fc": linear(2, 2)})})
-    return {"conversions": conversions(tensor, fill), "training": training(tensor, fill), "apply": apply_order(nested), "initial": initial(tensor)}
+    return {"conversions": conversions(tensor, fill), "training": training(tensor, fill), "apply": apply_order(nested), "initial": initial(tensor), "initialisers": initialisers(tensor)}

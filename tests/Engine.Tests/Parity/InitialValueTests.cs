@@ -12,7 +12,7 @@ public sealed class OwnGenerator;
 [Collection(nameof(OwnGenerator))]
 public sealed class InitialValueTests
 {
-    public static TheoryData<int, string> Modules
+    public static TheoryData<int, string> BuiltModules
     {
         get
         {
@@ -26,8 +26,35 @@ public sealed class InitialValueTests
         }
     }
 
+    public static TheoryData<int, string> Initialisers
+    {
+        get
+        {
+            var data = new TheoryData<int, string>();
+            foreach (var (initialised, index) in Sequences.All.Initialisers.Select((initialised, index) => (initialised, index)))
+            {
+                data.Add(index, initialised.Function);
+            }
+
+            return data;
+        }
+    }
+
     [Theory]
-    [MemberData(nameof(Modules))]
+    [MemberData(nameof(Initialisers))]
+    public void Apply_after_a_seed_gives_PyTorchs_values(int index, string function)
+    {
+        var initialised = Sequences.All.Initialisers[index];
+        using var scope = NewDisposeScope();
+        using var tree = ModuleBuilder.Build(SpecJson.Read(initialised.Spec), ElementType.Float32, new BuildLimits());
+        manual_seed(5);
+        var plan = new ApplyPlan(function) { Args = initialised.Args.ToDictionary(a => a.Key, a => SpecJson.Value(a.Value)), Parameters = ["weight"] };
+        Assert.Equal([""], Initializers.Apply(tree.Root, plan));
+        Tolerance.Float32.Check(FixtureTensor.Read(initialised.Weight), ModuleTree.State(tree.Root)[0].Tensor, function);
+    }
+
+    [Theory]
+    [MemberData(nameof(BuiltModules))]
     public void Build_after_a_seed_gives_PyTorchs_initial_values(int index, string type)
     {
         var initial = Sequences.All.Initial[index];

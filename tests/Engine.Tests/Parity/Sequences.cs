@@ -3,7 +3,8 @@ using System.Text.Json;
 namespace Sconce.Engine.Tests.Parity;
 
 /// <summary>What tests/fixtures-generator/sequences.py wrote.</summary>
-internal sealed record Sequences(IReadOnlyList<ConversionSequence> Conversions, IReadOnlyList<TrainingSequence> Training, ApplyOrder Apply, IReadOnlyList<InitialState> Initial)
+internal sealed record Sequences(IReadOnlyList<ConversionSequence> Conversions, IReadOnlyList<TrainingSequence> Training, ApplyOrder Apply, IReadOnlyList<InitialState> Initial,
+    IReadOnlyList<InitialisedWeight> Initialisers)
 {
     public static Sequences All { get; } = Fixtures.Read<Sequences>("sequences");
 
@@ -40,3 +41,6 @@ internal sealed record ApplyOrder(JsonElement Spec, IReadOnlyList<string> Visits
 
 /// <summary>What a module holds when it is made after manual_seed(5).</summary>
 internal sealed record InitialState(JsonElement Spec, IReadOnlyList<JsonElement> State);
+
+/// <summary>A module's weight after manual_seed(5) and one function of torch.nn.init.</summary>
+internal sealed record InitialisedWeight(string Function, IReadOnlyDictionary<string, JsonElement> Args, JsonElement Spec, JsonElement Weight);
