@@ -25,12 +25,18 @@ internal sealed class DrainService(
 
     public async Task StoppingAsync(CancellationToken cancellationToken)
     {
+        // Health first: whoever routes by it should look elsewhere before calls are refused.
+        Serve(Grpc.Health.V1.HealthCheckResponse.Types.ServingStatus.NotServing);
+        if (!drain.TryBegin())
+        {
+            // A signal stopped the host, and now its owner disposes it.
+            return;
+        }
+
         var started = Stopwatch.GetTimestamp();
         ServerLog.Draining(logger, options.DrainTimeout);
-        Serve(Grpc.Health.V1.HealthCheckResponse.Types.ServingStatus.NotServing);
-        drain.Begin();
         await engine.DrainAsync(options.DrainTimeout).ConfigureAwait(false);
-        drain.Close();
+        await drain.CloseAsync().ConfigureAwait(false);
         ServerLog.Drained(logger, Stopwatch.GetElapsedTime(started).TotalSeconds);
     }
 

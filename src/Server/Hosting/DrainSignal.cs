@@ -5,9 +5,14 @@ namespace Sconce.Server.Hosting;
 /// <summary>Tells open streams and new calls that the server is stopping.</summary>
 internal sealed class DrainSignal : IDisposable
 {
+    private static readonly TimeSpan StreamEnd = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan Step = TimeSpan.FromMilliseconds(50);
+
     private readonly CancellationTokenSource _draining = new();
 
     private readonly CancellationTokenSource _closing = new();
+    private int _begun;
+    private int _streams;
 
     /// <summary>Fires when draining begins.</summary>
     public CancellationToken Token => _draining.Token;
@@ -17,10 +22,38 @@ internal sealed class DrainSignal : IDisposable
 
     public bool IsDraining => _draining.IsCancellationRequested;
 
-    public void Begin() => _draining.Cancel();
+    /// <summary>Begins to drain; false where that has begun before.</summary>
+    public bool TryBegin()
+    {
+        if (Interlocked.Exchange(ref _begun, 1) != 0)
+        {
+            return false;
+        }
 
-    /// <summary>Leaves a moment for last answers to be written, and the status of the health to be seen.</summary>
-    public void Close() => _closing.CancelAfter(TimeSpan.FromMilliseconds(500));
+        _draining.Cancel();
+        return true;
+    }
+
+    /// <summary>Counts a stream in, until the result is disposed.</summary>
+    public StreamMark Open()
+    {
+        Interlocked.Increment(ref _streams);
+        return new StreamMark(this);
+    }
+
+    /// <summary>Waits for streams to end by themselves, for a moment, and then cuts those that are left.</summary>
+    public async Task CloseAsync()
+    {
+        for (var waited = TimeSpan.Zero; Volatile.Read(ref _streams) > 0 && waited < StreamEnd; waited += Step)
+        {
+            await Task.Delay(Step).ConfigureAwait(false);
+        }
+
+        await _closing.CancelAsync().ConfigureAwait(false);
+
+        // A handler's end is not yet its last frame on the wire, and Kestrel, once told to stop, closes connections under streams that the server ended.
+        await Task.Delay(Step).ConfigureAwait(false);
+    }
 
     /// <summary>What a caller gets meanwhile. Another server, or this one after its restart, can take the call.</summary>
     public static EngineException Refusal() =>
@@ -30,5 +63,12 @@ internal sealed class DrainSignal : IDisposable
     {
         _draining.Dispose();
         _closing.Dispose();
+    }
+
+    /// <summary>An open stream.</summary>
+    public readonly struct StreamMark(DrainSignal owner) : IDisposable
+    {
+        /// <inheritdoc/>
+        public void Dispose() => Interlocked.Decrement(ref owner._streams);
     }
 }

@@ -15,17 +15,19 @@ internal sealed class AdmissionInterceptor(DrainSignal drain) : Interceptor
         return continuation(request, context);
     }
 
-    public override Task<TResponse> ClientStreamingServerHandler<TRequest, TResponse>(
+    public override async Task<TResponse> ClientStreamingServerHandler<TRequest, TResponse>(
         IAsyncStreamReader<TRequest> requestStream, ServerCallContext context, ClientStreamingServerMethod<TRequest, TResponse> continuation)
     {
         Admit(context);
-        return continuation(requestStream, context);
+        using var open = drain.Open();
+        return await continuation(requestStream, context).ConfigureAwait(false);
     }
 
     public override async Task ServerStreamingServerHandler<TRequest, TResponse>(
         TRequest request, IServerStreamWriter<TResponse> responseStream, ServerCallContext context, ServerStreamingServerMethod<TRequest, TResponse> continuation)
     {
         Admit(context);
+        using var open = drain.Open();
         using var cut = CutWhenClosing(context);
         await continuation(request, responseStream, context).ConfigureAwait(false);
     }
@@ -35,6 +37,7 @@ internal sealed class AdmissionInterceptor(DrainSignal drain) : Interceptor
         DuplexStreamingServerMethod<TRequest, TResponse> continuation)
     {
         Admit(context);
+        using var open = drain.Open();
         using var cut = CutWhenClosing(context);
         await continuation(requestStream, responseStream, context).ConfigureAwait(false);
     }

@@ -27,7 +27,7 @@ internal sealed class ErrorFunnel(SconceServerOptions options, ILogger<ErrorFunn
     {
         var status = Map(exception, context, out var reason);
         var method = context.Method;
-        var facts = RequestFacts.Of(request);
+        var facts = RequestFacts.Of(request, context);
         if (status is null)
         {
             // Unforeseen: the caller learns an id and nothing else; the log has the rest under it.

@@ -112,7 +112,7 @@ internal sealed class ErrorInterceptor(ErrorFunnel errors, ILogger<ErrorIntercep
     {
         if (logger.IsEnabled(LogLevel.Debug))
         {
-            var facts = RequestFacts.Of(request);
+            var facts = RequestFacts.Of(request, context);
             CallLog.Done(logger, context.Method, facts.Module, facts.RequestId, Stopwatch.GetElapsedTime(started).TotalMilliseconds);
         }
     }

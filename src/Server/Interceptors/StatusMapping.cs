@@ -36,7 +36,7 @@ internal static class StatusMapping
 
     public static Google.Rpc.Status From(EngineException error)
     {
-        var message = Cut(error.Message, MaxMessageBytes);
+        var message = Message(error);
         var status = new Google.Rpc.Status { Code = (int)Code(error.Error), Message = message };
         status.Details.Add(Any.Pack(new ErrorInfo { Domain = Domain, Reason = error.Reason }));
         if (error.RetryAfter is { } retryAfter)
@@ -86,6 +86,30 @@ internal static class StatusMapping
         Message = message,
         Details = { Any.Pack(new ErrorInfo { Domain = Domain, Reason = reason }) },
     };
+
+    /// <summary>The message; of one that is too long for what it lists, as many items as fit and the number of the rest.</summary>
+    private static string Message(EngineException error)
+    {
+        if (error.Fields.Count < 2 || Encoding.UTF8.GetByteCount(error.Message) <= MaxMessageBytes)
+        {
+            return Cut(error.Message, MaxMessageBytes);
+        }
+
+        var text = new StringBuilder();
+        for (var i = 0; i < error.Fields.Count; i++)
+        {
+            var (field, description) = error.Fields[i];
+            var item = Cut(field.Length == 0 ? description : $"{field}: {description}", 512);
+            if (text.Length + item.Length > MaxMessageBytes / 3 * 2)
+            {
+                return Cut(text.Append(System.Globalization.CultureInfo.InvariantCulture, $"; and {error.Fields.Count - i} more").ToString(), MaxMessageBytes);
+            }
+
+            text.Append(i == 0 ? "" : "; ").Append(item);
+        }
+
+        return Cut(text.ToString(), MaxMessageBytes);
+    }
 
     private static BadRequest Fields(IReadOnlyList<FieldViolation> fields)
     {

@@ -2,13 +2,15 @@ using Grpc.Core;
 using Sconce.Engine;
 using Sconce.Engine.Execution;
 using Sconce.Server.ExactlyOnce;
+using Sconce.Server.Hosting;
+using Sconce.Server.Interceptors;
 using Sconce.Server.Mapping;
 using Sconce.Server.Streams;
 
 namespace Sconce.Server.Services;
 
 /// <summary>The streams of TrainingService that carry tensors: optimizer state both ways, gradients out.</summary>
-internal sealed class OptimizerStreams(EngineHost engine, RequestIdStore once, SconceServerOptions options)
+internal sealed class OptimizerStreams(EngineHost engine, RequestIdStore once, SconceServerOptions options, DrainSignal drain)
 {
     public async Task GetStateAsync(V1.GetOptimizerStateRequest request, IServerStreamWriter<V1.GetOptimizerStateResponse> responses, ServerCallContext context)
     {
@@ -24,9 +26,10 @@ internal sealed class OptimizerStreams(EngineHost engine, RequestIdStore once, S
     public async Task<V1.LoadOptimizerStateResponse> LoadStateAsync(IAsyncStreamReader<V1.LoadOptimizerStateRequest> requests, ServerCallContext context)
     {
         using var reader = new UploadReader<V1.LoadOptimizerStateRequest>(
-            requests, static message => message.Chunk, static message => message.End, options, context.CancellationToken);
+            requests, static message => message.Chunk, static message => message.End, options, drain, context.CancellationToken);
         var header = (await reader.ReadHeaderAsync().ConfigureAwait(false)).Header
             ?? throw EngineException.Invalid("header", "is missing: the first message must be a header", "BAD_STREAM");
+        RequestFacts.Remember(context, header);
         var state = header.State ?? throw EngineException.Invalid("header.state", "is not set; it lists the groups and the tensors that follow");
         var module = engine.GetModule(header.Module);
         using var upload = engine.ReserveState([.. state.Entries.Select(TrainingMapping.ToEntryInfo)], "header.state.entries");

@@ -2,13 +2,15 @@ using Grpc.Core;
 using Sconce.Engine;
 using Sconce.Engine.Execution;
 using Sconce.Server.ExactlyOnce;
+using Sconce.Server.Hosting;
+using Sconce.Server.Interceptors;
 using Sconce.Server.Mapping;
 using Sconce.Server.Streams;
 
 namespace Sconce.Server.Services;
 
 /// <summary>State dicts out and in.</summary>
-internal sealed class StateService(EngineHost engine, RequestIdStore once, SconceServerOptions options) : V1.StateService.StateServiceBase
+internal sealed class StateService(EngineHost engine, RequestIdStore once, SconceServerOptions options, DrainSignal drain) : V1.StateService.StateServiceBase
 {
     public override async Task GetStateDict(V1.GetStateDictRequest request, IServerStreamWriter<V1.GetStateDictResponse> responseStream, ServerCallContext context)
     {
@@ -23,9 +25,10 @@ internal sealed class StateService(EngineHost engine, RequestIdStore once, Sconc
     public override async Task<V1.LoadStateDictResponse> LoadStateDict(IAsyncStreamReader<V1.LoadStateDictRequest> requestStream, ServerCallContext context)
     {
         using var reader = new UploadReader<V1.LoadStateDictRequest>(
-            requestStream, static message => message.Chunk, static message => message.End, options, context.CancellationToken);
+            requestStream, static message => message.Chunk, static message => message.End, options, drain, context.CancellationToken);
         var header = (await reader.ReadHeaderAsync().ConfigureAwait(false)).Header
             ?? throw EngineException.Invalid("header", "is missing: the first message must be a header", "BAD_STREAM");
+        RequestFacts.Remember(context, header);
 
         // Asked for first, so that a mistyped name does not cost an upload.
         var module = engine.GetModule(header.Module);

@@ -2,17 +2,18 @@ using System.Diagnostics;
 using Grpc.Core;
 using Sconce.Engine;
 using Sconce.Engine.Execution;
+using Sconce.Server.Hosting;
 
 namespace Sconce.Server.Streams;
 
 /// <summary>Reads an upload (a header, chunks, an end) within the limits on silence and slowness: Kestrel sets no least rate for gRPC streams.</summary>
 internal sealed class UploadReader<T>(
-    IAsyncStreamReader<T> messages, Func<T, V1.StateChunk?> chunkOf, Func<T, V1.StateEnd?> endOf, SconceServerOptions options, CancellationToken cancellationToken) : IDisposable
+    IAsyncStreamReader<T> messages, Func<T, V1.StateChunk?> chunkOf, Func<T, V1.StateEnd?> endOf, SconceServerOptions options, DrainSignal drain, CancellationToken cancellationToken) : IDisposable
     where T : class
 {
     private static readonly TimeSpan Grace = TimeSpan.FromSeconds(5);
 
-    private readonly CancellationTokenSource _silence = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+    private readonly CancellationTokenSource _silence = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, drain.Token);
     private TimeSpan _waited;
     private long _received;
 
@@ -67,9 +68,10 @@ internal sealed class UploadReader<T>(
             _silence.CancelAfter(Timeout.InfiniteTimeSpan);
             return more ? messages.Current : null;
         }
-        catch (Exception e) when (_silence.IsCancellationRequested && !cancellationToken.IsCancellationRequested && e is OperationCanceledException or RpcException { StatusCode: StatusCode.Cancelled })
+        catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
         {
-            throw new EngineException(
+            // What is still being received has changed nothing yet, so a server that stops can refuse it.
+            throw drain.IsDraining ? DrainSignal.Refusal() : new EngineException(
                 EngineError.DeadlineExceeded, "STREAM_IDLE",
                 $"nothing came for {options.StreamIdleTimeout.TotalSeconds:0.###} s, after {_received} bytes; nothing is kept. stream_idle_timeout on the server sets the limit");
         }

@@ -67,7 +67,17 @@ public sealed class StatusMappingTests
         var violations = status.GetDetail<BadRequest>().FieldViolations;
 
         Assert.InRange(Encoding.UTF8.GetByteCount(status.Message) + (status.ToByteArray().Length * 4 / 3), 1, 7600);
-        Assert.EndsWith("…", status.Message, StringComparison.Ordinal);
+        Assert.Matches("^layer0.weight: is missing…; .*; and [0-9]+ more$", status.Message);
         Assert.Equal($"and {1000 - (violations.Count - 1)} more", violations[^1].Description);
+    }
+
+    [Fact]
+    public void From_a_long_message_is_cut_at_a_character()
+    {
+        var status = StatusMapping.From(new EngineException(EngineError.NotFound, "R", string.Concat(Enumerable.Repeat("é😀", 2000))));
+
+        Assert.InRange(Encoding.UTF8.GetByteCount(status.Message), 1500, 1536);
+        Assert.EndsWith("…", status.Message, StringComparison.Ordinal);
+        Assert.DoesNotContain('\uFFFD', Encoding.UTF8.GetString(Encoding.UTF8.GetBytes(status.Message)));
     }
 }

@@ -81,13 +81,18 @@ public sealed class LifetimeTests : IDisposable
     }
 
     [Fact]
-    public async Task Stop_ends_sessions_and_streams_with_unavailable()
+    public async Task Stop_ends_sessions_streams_and_uploads_with_unavailable()
     {
         var server = await RunningServer.StartAsync();
         await Make.ModuleAsync(server, "m", Make.Sequential());
         using var session = server.Tensors.OpenSession(new V1.OpenSessionRequest());
         using var stream = server.Execution.ForwardStream();
+        using var upload = server.State.LoadStateDict();
         Assert.True(await session.ResponseStream.MoveNext(default));
+        await upload.RequestStream.WriteAsync(new V1.LoadStateDictRequest
+        {
+            Header = new V1.LoadStateDictHeader { Module = "m", Entries = { new V1.StateEntry { Key = "k", Dtype = V1.DataType.Float32, Shape = { 4 } } } },
+        });
         await stream.RequestStream.WriteAsync(new V1.ForwardStreamRequest { Forward = Make.Forward("m", Make.Floats([1], 1)) });
         Assert.True(await stream.ResponseStream.MoveNext(default));
         var started = Stopwatch.GetTimestamp();
@@ -97,6 +102,7 @@ public sealed class LifetimeTests : IDisposable
         {
             await Assert.ThrowsAsync<RpcException>(() => session.ResponseStream.MoveNext(default)),
             await Assert.ThrowsAsync<RpcException>(() => stream.ResponseStream.MoveNext(default)),
+            await Assert.ThrowsAsync<RpcException>(() => upload.ResponseAsync),
         };
         await stopping.WaitAsync(TimeSpan.FromSeconds(9));
 

@@ -55,6 +55,33 @@ public sealed class TrainingTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task TrainStep_cancelled_at_any_time_and_sent_again_steps_once()
+    {
+        await Make.ModuleAsync(_server, "wide", Make.Linear(512, 512));
+        await _server.Training.CreateOptimizerAsync(new V1.CreateOptimizerRequest { Module = "wide", Type = "SGD", Args = Make.Args(("lr", 0.001)) });
+        var values = Make.Floats([32, 512], new float[32 * 512]);
+        var random = new Random(1);
+        var cancelled = 0;
+        for (var i = 0; i < 60; i++)
+        {
+            var step = new V1.TrainStepRequest { Module = "wide", Inputs = { values }, Targets = { values }, Loss = new V1.Loss { Type = "MSELoss" }, RequestId = $"c{i}" };
+            using var leaving = new CancellationTokenSource(TimeSpan.FromMicroseconds(random.Next(200, 6000)));
+            try
+            {
+                await _server.Training.TrainStepAsync(step, cancellationToken: leaving.Token);
+            }
+            catch (RpcException e) when (e.StatusCode == StatusCode.Cancelled)
+            {
+                cancelled++;
+            }
+
+            Assert.Equal((ulong)i + 1, (await _server.Training.TrainStepAsync(step)).Steps);
+        }
+
+        Assert.InRange(cancelled, 1, 60);
+    }
+
+    [Fact]
     public async Task TrainStream_steps_in_order_and_errors_do_not_end_it()
     {
         using var call = _server.Training.TrainStream();
