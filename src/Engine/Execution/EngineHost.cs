@@ -64,7 +64,7 @@ public sealed class EngineHost : IAsyncDisposable
 
     /// <summary>Describes the process and its device.</summary>
     public HostDescription Describe() => new(
-        Options.Device, Processor.Name, "", Ledger.Usage, TorchSharp.torch.__version__, Versions.TorchSharp, _started, Options.Describe(),
+        Options.Device, Processor.Name, "", Ledger.Usage, Versions.Libtorch, Versions.TorchSharp, _started, Options.Describe(),
         _modules.Count, _modules.Values.Sum(module => module.State.Graphs.Count), [Options.Device]);
 
     /// <summary>Builds a module, in training mode, as PyTorch makes modules.</summary>

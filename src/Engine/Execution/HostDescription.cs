@@ -1,5 +1,6 @@
 using System.Reflection;
 using System.Runtime.InteropServices;
+using TorchSharp;
 
 namespace Sconce.Engine.Execution;
 
@@ -47,7 +48,10 @@ internal static class Processor
 /// <summary>Versions of the libraries that the engine stands on.</summary>
 internal static class Versions
 {
+    /// <summary>libtorch's; TorchSharp writes it with a fourth number.</summary>
+    public static string Libtorch { get; } = Version.TryParse(torch.__version__, out var version) ? version.ToString(3) : torch.__version__;
+
     /// <summary>TorchSharp's.</summary>
-    public static string TorchSharp { get; } = typeof(TorchSharp.torch).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion.Split('+')[0]
-        ?? typeof(TorchSharp.torch).Assembly.GetName().Version!.ToString(3);
+    public static string TorchSharp { get; } = typeof(torch).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion.Split('+')[0]
+        ?? typeof(torch).Assembly.GetName().Version!.ToString(3);
 }

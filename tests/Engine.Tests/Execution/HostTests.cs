@@ -245,6 +245,21 @@ public sealed class HostTests
     }
 
     [Fact]
+    public async Task Describe_tells_versions_memory_and_limits()
+    {
+        await using var host = Host();
+        var description = host.Describe();
+        Assert.Equal("cpu", description.Device);
+        Assert.Matches(@"^\d+\.\d+\.\d+$", description.LibtorchVersion);
+        Assert.Matches(@"^\d+\.\d+\.\d+$", description.TorchSharpVersion);
+        Assert.NotEmpty(description.DeviceName);
+        Assert.Equal(["cpu"], description.Devices);
+        Assert.Equal("300s", description.Limits["graph_ttl"]);
+        Assert.Equal((1L << 30).ToString(System.Globalization.CultureInfo.InvariantCulture), description.Limits["memory_budget_bytes"]);
+        Assert.True(description.Memory.ResidentBytes > 1 << 20);
+    }
+
+    [Fact]
     public void Options_that_make_no_sense_are_named()
     {
         var options = new EngineOptions { Lanes = 0, MaxQueue = -1, GraphTtl = TimeSpan.Zero, Device = "cuda:9", KeptTensorTtl = TimeSpan.FromDays(9) };

@@ -91,6 +91,24 @@ public sealed class StateTests
     }
 
     [Fact]
+    public async Task An_upload_given_up_while_it_is_used_lives_until_the_use_has_ended()
+    {
+        await using var host = Host();
+        var upload = host.ReserveState([new("weight", ElementType.Float32, [2])], "e");
+        upload.Write(0, 0, Payload([2], 3, 4).Data.Span);
+        var sum = upload.Use(entries =>
+        {
+            upload.Dispose();
+            Assert.Equal(8, host.Ledger.UsedBytes);
+            using var total = entries[0].Value.sum();
+            return total.item<float>();
+        });
+        Assert.Equal(7, sum);
+        Assert.Equal(0, host.Ledger.UsedBytes);
+        Assert.Throws<ObjectDisposedException>(() => upload.Use(entries => entries.Count));
+    }
+
+    [Fact]
     public async Task A_state_that_does_not_fit_the_budget_is_not_copied()
     {
         await using var host = Host(options => options.MemoryBudgetBytes = 1000);
