@@ -5,7 +5,7 @@ public sealed class OperationsPageTests
     /// <summary>Settings whose default is the machine's.</summary>
     private static readonly Dictionary<string, string> Measured = new()
     {
-        ["lanes"] = "half the cores, 2 to 8",
+        ["lanes"] = "half the cores, 2 to 4",
         ["intra_op_threads"] = "half the cores",
         ["memory_budget_bytes"] = "three quarters of memory",
         ["graph_budget_bytes"] = "a quarter of memory",

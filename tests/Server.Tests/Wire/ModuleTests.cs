@@ -148,8 +148,9 @@ public sealed class ModuleTests : IAsyncLifetime
         { "groups", new V1.ModuleSpec { Type = "Conv2d", Args = Make.Args(("in_channels", 4), ("out_channels", 4), ("kernel_size", 3), ("groups", 0)) }, StatusCode.InvalidArgument, "groups" },
         { "divide", new V1.ModuleSpec { Type = "Conv2d", Args = Make.Args(("in_channels", 4), ("out_channels", 4), ("kernel_size", 3), ("groups", 3)) }, StatusCode.InvalidArgument, "groups" },
         { "too large", Make.Linear(1 << 30, 1 << 20), StatusCode.ResourceExhausted, "memory_budget_bytes" },
-        { "deep", Enumerable.Range(0, 45).Aggregate(Make.Linear(1, 1), (inner, _) => Make.Sequential(inner)), StatusCode.OK, "" },
-        { "too deep", Enumerable.Range(0, 60).Aggregate(Make.Linear(1, 1), (inner, _) => Make.Sequential(inner)), StatusCode.InvalidArgument, "100 messages deep" },
+        { "deep", Enumerable.Range(0, 39).Aggregate(Make.Linear(1, 1), (inner, _) => Make.Sequential(inner)), StatusCode.OK, "" },
+        { "too deep", Enumerable.Range(0, 41).Aggregate(Make.Linear(1, 1), (inner, _) => Make.Sequential(inner)), StatusCode.InvalidArgument, "max_spec_depth" },
+        { "too deep for protobuf", Enumerable.Range(0, 60).Aggregate(Make.Linear(1, 1), (inner, _) => Make.Sequential(inner)), StatusCode.InvalidArgument, "100 messages deep" },
     };
 
     [Theory]
