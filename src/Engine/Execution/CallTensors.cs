@@ -21,6 +21,9 @@ internal sealed class CallTensors : IDisposable
     /// <summary>Bytes of what came with the request.</summary>
     public long Bytes => _bytes;
 
+    /// <summary>Whether a tensor kept on the host is among them, whose bytes are not in <see cref="Bytes"/>.</summary>
+    public bool UsesKept { get; private set; }
+
     /// <summary>The positional inputs.</summary>
     public TensorTree[] Positional { get; private set; } = [];
 
@@ -148,6 +151,7 @@ internal sealed class CallTensors : IDisposable
             return null;
         }
 
+        UsesKept |= input.KeptId is not null;
         var tensor = input.KeptId is { } id ? Use(host, id, input.Payload.Type, field, mayShare) : TensorImport.Import(input.Payload, field, mayShare);
 
         // Made on the caller's thread and used on a lane: no dispose scope of either may end it.

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Sconce.Engine.Modules;
 using Sconce.Engine.Tensors;
 using static TorchSharp.torch;
@@ -10,7 +11,25 @@ internal sealed class ForwardWork(ModuleState state, HostServices host, ForwardC
     // In eval mode nothing of the module changes, so others may run beside it. In training mode statistics and random streams move.
     internal override GateMode Mode => call.RecordGraph || state.AnyTraining || state.Traits.AlwaysDraws ? GateMode.Exclusive : GateMode.Shared;
 
+    /// <summary>Whether it may run on the caller's thread. That the module is in eval mode is the gate's to see.</summary>
+    internal bool IsShort => IsUsual && !state.Traits.AlwaysDraws && state.ShortForwards.Holds(tensors.Bytes);
+
+    /// <summary>The forward that the times are kept of: of the whole module, with inputs whose bytes came with the call.</summary>
+    private bool IsUsual => call.Path.Length == 0 && !call.RecordGraph && !tensors.UsesKept;
+
     protected override ForwardOutcome Execute()
+    {
+        var started = Stopwatch.GetTimestamp();
+        var outcome = ExecuteNow();
+        if (IsUsual && Held == GateMode.Shared)
+        {
+            state.ShortForwards.Ran(tensors.Bytes, Stopwatch.GetElapsedTime(started));
+        }
+
+        return outcome;
+    }
+
+    private ForwardOutcome ExecuteNow()
     {
         state.Begin(call.IfGeneration);
         var node = state.Tree.Find(call.Path);

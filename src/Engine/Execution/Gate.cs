@@ -43,6 +43,23 @@ internal sealed class Gate(LanePool lanes, Admission admission, string name)
         }
     }
 
+    /// <summary>Lets a call in that only reads, and starts it, where nothing is before it; false where it must queue, or the host drains.</summary>
+    public bool TryStartNow(LaneWork work)
+    {
+        lock (_lock)
+        {
+            if (_first is not null || _exclusive || work.Mode != GateMode.Shared || !admission.TryStart())
+            {
+                return false;
+            }
+
+            _shared++;
+            work.Held = GateMode.Shared;
+            work.State = WorkState.Running;
+            return true;
+        }
+    }
+
     /// <summary>Takes a call out before it runs; false where it runs or has run.</summary>
     public bool Withdraw(LaneWork work)
     {

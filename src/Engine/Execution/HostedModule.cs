@@ -42,7 +42,11 @@ public sealed partial class HostedModule
             // A graph outlives the request's memory.
             var tensors = CallTensors.Import(_host, Name, call.Inputs, [], "", "", mayShare: !call.RecordGraph);
             var work = new ForwardWork(_state, _host, call, tensors);
-            work.Enter(_gate, cancellationToken);
+            if (cancellationToken.IsCancellationRequested || !work.IsShort || !work.TryRunHere(_gate, _host.Lanes))
+            {
+                work.Enter(_gate, cancellationToken);
+            }
+
             return work.Task;
         }
         catch (EngineException exception)

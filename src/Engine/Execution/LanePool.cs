@@ -14,6 +14,7 @@ internal sealed class LanePool
     private readonly Thread[] _threads;
     private int _count;
     private int _sleeping;
+    private int _borrowed;
     private bool _stopped;
 
     public LanePool(int lanes)
@@ -39,6 +40,21 @@ internal sealed class LanePool
             }
         }
     }
+
+    /// <summary>Lets a caller's thread run one short call as if it were a lane; at most as many at a time as there are lanes.</summary>
+    public bool TryBorrow()
+    {
+        if (Interlocked.Increment(ref _borrowed) <= _threads.Length)
+        {
+            return true;
+        }
+
+        Return();
+        return false;
+    }
+
+    /// <summary>Ends what <see cref="TryBorrow"/> began.</summary>
+    public void Return() => Interlocked.Decrement(ref _borrowed);
 
     /// <summary>Ends the threads after the calls that are queued; false where one of them does not come back in time.</summary>
     public bool Stop(TimeSpan limit)

@@ -85,6 +85,34 @@ internal abstract class LaneWork
         }
     }
 
+    /// <summary>
+    /// Runs the call from beginning to end on the caller's thread, where it need not wait for its turn: handing a call of a few microseconds to a
+    /// lane, and its answer back, costs several times the call. False where it must queue after all.
+    /// </summary>
+    internal bool TryRunHere(Gate gate, LanePool lanes)
+    {
+        if (!lanes.TryBorrow())
+        {
+            return false;
+        }
+
+        try
+        {
+            if (!gate.TryStartNow(this))
+            {
+                return false;
+            }
+
+            _gate = gate;
+            RunNow();
+            return true;
+        }
+        finally
+        {
+            lanes.Return();
+        }
+    }
+
     /// <summary>Runs the call on this thread, which is a lane's, unless it was withdrawn.</summary>
     internal void RunOnLane()
     {
@@ -96,6 +124,11 @@ internal abstract class LaneWork
         }
 
         _registration.Unregister();
+        RunNow();
+    }
+
+    private void RunNow()
+    {
         using (torch.NewDisposeScope())
         {
             Run();
@@ -103,7 +136,7 @@ internal abstract class LaneWork
 
         Release();
         // Before the caller is told: whoever waits for the answer finds the module free.
-        _gate.Exit(this);
+        _gate!.Exit(this);
         Complete();
     }
 }

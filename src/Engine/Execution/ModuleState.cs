@@ -28,6 +28,7 @@ internal sealed class ModuleState : IDisposable
         Graphs = new GraphTable(name, host.Options, host.Time);
         Optimizers = new OptimizerTable(name, tree, host.Ledger);
         Traits = ModuleTraits.Of(tree.Spec);
+        ShortForwards = new ShortForwards(host.Options.Device);
         Refresh();
     }
 
@@ -41,6 +42,9 @@ internal sealed class ModuleState : IDisposable
     public OptimizerTable Optimizers { get; }
 
     public ModuleTraits Traits { get; }
+
+    /// <summary>Which forwards are short; safe to use from any thread.</summary>
+    public ShortForwards ShortForwards { get; }
 
     /// <summary>Rises with every change of parameters, buffers or structure made by a call. May be read from any thread.</summary>
     public ulong Generation { get; private set; } = 1;
