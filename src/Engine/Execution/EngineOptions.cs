@@ -14,9 +14,11 @@ public sealed class EngineOptions
     /// </summary>
     public int Lanes { get; set; } = Math.Clamp(Environment.ProcessorCount / 2, 2, 4);
 
-    /// <summary>Threads that one operation of libtorch may use. By default half the cores, at least 1: all lanes together then ask for no more than twice the
-    /// cores, and the network's threads find a place beside one of them.</summary>
-    public int IntraOpThreads { get; set; } = Math.Max(1, Environment.ProcessorCount / 2);
+    /// <summary>
+    /// Threads that one operation of libtorch may use. By default all cores up to 4, beyond that half of them: one call alone then has most of the
+    /// machine, and all lanes together ask for no more than twice the cores.
+    /// </summary>
+    public int IntraOpThreads { get; set; } = Math.Max(Math.Min(Environment.ProcessorCount, 4), Environment.ProcessorCount / 2);
 
     /// <summary>Most that modules, gradients, optimizer state, graphs, kept tensors, state copies and inputs in flight may take together. By default three
     /// quarters of the memory that the process may use (a container's limit counts).</summary>
