@@ -18,7 +18,7 @@ internal static class ReductionFunctions
         Over("mean", (x, dims, keep) => x.mean(dims, keep)),
         Over("amax", (x, dims, keep) => x.amax(dims, keep)),
         Over("amin", (x, dims, keep) => x.amin(dims, keep)),
-        Spread("var", (x, dims, unbiased, keep) => x.var(dims, unbiased, keep)),
+        Spread("var", Variance),
         Spread("std", (x, dims, unbiased, keep) => x.std(dims, unbiased, keep)),
         WithIndices("max", x => x.max(), (x, dim, keep) => x.max(dim, keep)),
         WithIndices("min", x => x.min(), (x, dim, keep) => x.min(dim, keep)),
@@ -81,6 +81,20 @@ internal static class ReductionFunctions
             var (dim, keep) = (args.IntOrNone("dim"), args.Bool("keepdim"));
             return One(x => dim is { } d ? along(x, d, keep) : all(x));
         });
+
+    // TorchSharp's var ends the process where libtorch refuses.
+    private static Tensor Variance(Tensor x, long[] dims, bool unbiased, bool keep)
+    {
+        if (!x.is_floating_point() && !x.is_complex())
+        {
+            throw new ArgumentException("var takes a floating or complex tensor");
+        }
+
+        var mean = x.mean(dims, keepdim: true);
+        var squares = (x - mean).abs().square().sum(dims, keep);
+        var count = x.NumberOfElements / Math.Max(1, mean.NumberOfElements);
+        return squares / Math.Max(0, count - (unbiased ? 1 : 0));
+    }
 
     private static long[] Every(Tensor x) => [.. Enumerable.Range(0, (int)x.Dimensions).Select(d => (long)d)];
 

@@ -73,8 +73,11 @@ internal sealed class BuildContext(bool onMeta, bool initialise, BuildLimits lim
     }
 
     /// <summary>The dtype argument where the type has one and it was given, else the module's.</summary>
-    public static ElementType TypeOf(NodeOrigin origin) =>
-        (origin.Type.Arguments.Any(a => a.Kind == ArgumentKind.Dtype) ? origin.Args.DtypeOrNone("dtype") : null) ?? origin.FloatType;
+    public static ElementType TypeOf(NodeOrigin origin)
+    {
+        var type = (origin.Type.Arguments.Any(a => a.Kind == ArgumentKind.Dtype) ? origin.Args.DtypeOrNone("dtype") : null) ?? origin.FloatType;
+        return type.IsFloatingPoint() ? type : throw origin.Args.Refuse("dtype", $"{EngineException.Quote(type.Name())} was given; parameters are made in float16, bfloat16, float32 or float64");
+    }
 
     private Tensor Empty(NodeOrigin origin, ElementType type, long[] shape)
     {

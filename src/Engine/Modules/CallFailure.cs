@@ -15,8 +15,8 @@ internal static class CallFailure
     /// <param name="exception">What was thrown.</param>
     /// <param name="callee">What was called, for the message.</param>
     /// <param name="inputs">What it was called with.</param>
-    /// <param name="context">The call.</param>
-    public static EngineException Translate(Exception exception, string callee, IReadOnlyList<TensorTree> inputs, CallContext context)
+    /// <param name="field">The field of the request to blame.</param>
+    public static EngineException Translate(Exception exception, string callee, IReadOnlyList<TensorTree> inputs, string field)
     {
         var cause = Cause(exception);
         if (IsOutOfMemory(cause))
@@ -29,8 +29,8 @@ internal static class CallFailure
             return new EngineException(EngineError.Internal, "LIBTORCH_ASSERT", $"{callee} failed inside libtorch: {cause}", exception);
         }
 
-        var message = $"{callee} cannot take {Describe(inputs)}: {cause}";
-        return new EngineException(EngineError.InvalidArgument, "SHAPE_MISMATCH", $"{context.Field}: {message}", exception) { Fields = [new(context.Field, message)] };
+        var message = $"{callee}{(inputs.Count == 0 ? " failed" : $" cannot take {Describe(inputs)}")}: {cause}";
+        return new EngineException(EngineError.InvalidArgument, "SHAPE_MISMATCH", $"{field}: {message}", exception) { Fields = [new(field, message)] };
     }
 
     /// <summary>Shapes and dtypes of values, for messages.</summary>

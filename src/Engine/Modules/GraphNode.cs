@@ -70,7 +70,7 @@ internal sealed class GraphNode : ModuleNode
         }
         catch (Exception exception) when (CallFailure.IsNative(exception))
         {
-            throw CallFailure.Translate(exception, $"{Display(context.Path)}, {step.Label},", [.. tensors.Select(TensorTree.Of)], context);
+            throw CallFailure.Translate(exception, $"{Display(context.Path)}, {step.Label},", [.. tensors.Select(TensorTree.Of)], context.Field);
         }
 
         if (context.CountBytes)

@@ -38,7 +38,16 @@ public static class ModuleBuilder
         using var scope = NewDisposeScope();
         using var normal = inference_mode(false);
         using var grad = set_grad_enabled(true);
-        var root = new SpecReader(context, floatType).Read(spec, "", "spec", 1);
+        ModuleNode root;
+        try
+        {
+            root = new SpecReader(context, floatType).Read(spec, "", "spec", 1);
+        }
+        catch (Exception exception) when (CallFailure.IsNative(exception))
+        {
+            throw CallFailure.Translate(exception, $"building {spec.Type}", [], "spec");
+        }
+
         TreeSize.Check(root, context.Limits);
         Keep(root);
         return new ModuleTree(root);

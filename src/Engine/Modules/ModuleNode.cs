@@ -133,7 +133,7 @@ public abstract class ModuleNode : IDisposable
         }
         catch (Exception exception) when (CallFailure.IsNative(exception))
         {
-            throw CallFailure.Translate(exception, $"{Display(context.Path)[..^1]}({ExtraRepr}))", inputs, context);
+            throw CallFailure.Translate(exception, $"{Display(context.Path)[..^1]}({ExtraRepr}))", inputs, context.Field);
         }
 
         if (context.CountBytes && Children.Count == 0)

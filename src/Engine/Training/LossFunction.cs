@@ -63,7 +63,7 @@ public sealed class LossFunction
         }
         catch (Exception exception) when (CallFailure.IsNative(exception))
         {
-            throw CallFailure.Translate(exception, Type, [.. inputs.Select(TensorTree.Of)], new CallContext { Field = field });
+            throw CallFailure.Translate(exception, Type, [.. inputs.Select(TensorTree.Of)], field);
         }
     }
 
