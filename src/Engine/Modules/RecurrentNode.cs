@@ -1,4 +1,5 @@
 using Sconce.Engine.Tensors;
+using Sconce.Engine.Training;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 
@@ -144,20 +145,12 @@ internal sealed class RecurrentNode : ModuleNode
         var bias = a.Bool("bias");
 
         // The constructor draws initial values; those that count are drawn by ResetParameters, so these must not move the generator.
-        using var state = get_rng_state();
-        try
+        return RandomStream.RunUndisturbed<nn.Module>(() => TypeName switch
         {
-            return TypeName switch
-            {
-                "LSTM" => nn.LSTM(_input, _hidden, _layers, bias, _batchFirst, _dropout, _directions == 2),
-                "GRU" => nn.GRU(_input, _hidden, _layers, bias, _batchFirst, _dropout, _directions == 2),
-                _ => nn.RNN(_input, _hidden, _layers, a.Text("nonlinearity") == "relu" ? nn.NonLinearities.ReLU : nn.NonLinearities.Tanh, bias, _batchFirst, _dropout, _directions == 2),
-            };
-        }
-        finally
-        {
-            set_rng_state(state);
-        }
+            "LSTM" => nn.LSTM(_input, _hidden, _layers, bias, _batchFirst, _dropout, _directions == 2),
+            "GRU" => nn.GRU(_input, _hidden, _layers, bias, _batchFirst, _dropout, _directions == 2),
+            _ => nn.RNN(_input, _hidden, _layers, a.Text("nonlinearity") == "relu" ? nn.NonLinearities.ReLU : nn.NonLinearities.Tanh, bias, _batchFirst, _dropout, _directions == 2),
+        });
     }
 
     private IEnumerable<(string Name, long[] Shape)> Shapes()

@@ -77,6 +77,26 @@ public sealed class RandomStream : IDisposable
         return true;
     });
 
+    /// <summary>Runs what draws numbers that nobody wants (TorchSharp's constructors), and leaves the generator as it was.</summary>
+    /// <param name="work">The work.</param>
+    /// <returns>What it returned.</returns>
+    internal static T RunUndisturbed<T>(Func<T> work)
+    {
+        // The lock: another thread's draws in between would be drawn again.
+        lock (Drawing)
+        {
+            using var state = random.get_rng_state();
+            try
+            {
+                return work();
+            }
+            finally
+            {
+                random.set_rng_state(state);
+            }
+        }
+    }
+
     /// <summary>Frees its state.</summary>
     public void Dispose()
     {

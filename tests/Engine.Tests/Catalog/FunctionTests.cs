@@ -1,0 +1,124 @@
+using Sconce.Engine.Catalog;
+using Sconce.Engine.Modules;
+using static Sconce.Engine.Tests.Modules.Spec;
+using static TorchSharp.torch;
+
+namespace Sconce.Engine.Tests.Catalog;
+
+public sealed class FunctionTests : IDisposable
+{
+    private readonly TorchSharp.DisposeScope _scope = NewDisposeScope();
+
+    public static TheoryData<long[], long[]> Products { get; } = new()
+    {
+        { [3], [3] }, { [2, 3], [3] }, { [3], [3, 4] }, { [2, 3], [3, 4] }, { [5, 2, 3], [3, 4] }, { [2, 3], [5, 3, 4] }, { [5, 2, 3], [5, 3, 4] },
+        { [5, 1, 2, 3], [6, 3, 4] }, { [3], [5, 3, 4] }, { [5, 2, 3], [3] }, { [0, 2, 3], [3, 4] }, { [2, 0], [0, 4] }, { [7, 5, 2, 3], [1, 1, 3, 4] },
+    };
+
+    public static TheoryData<long[], long[]> Misfits { get; } = new()
+    {
+        { [], [3] }, { [2, 3], [4] }, { [2, 3], [2, 3] }, { [5, 2, 3], [4, 3, 4] }, { [3], [] }, { [4], [3, 4] },
+    };
+
+    public void Dispose() => _scope.Dispose();
+
+    [Theory]
+    [MemberData(nameof(Products))]
+    public void Matmul_equals_libtorchs(long[] left, long[] right)
+    {
+        var (a, b) = (randn(left, dtype: ScalarType.Float64), randn(right, dtype: ScalarType.Float64));
+        var expected = a.matmul(b);
+        var actual = MatrixProduct.Of(a, b);
+
+        Assert.Equal(expected.shape, actual.shape);
+        Assert.True(expected.NumberOfElements == 0 || MaxDifference(expected, actual) < 1e-12);
+    }
+
+    [Theory]
+    [MemberData(nameof(Misfits))]
+    public void Matmul_of_shapes_that_do_not_fit_is_refused(long[] left, long[] right) =>
+        Assert.Throws<ArgumentException>(() => MatrixProduct.Of(rand(left), rand(right)));
+
+    [Fact]
+    public void Add_number_and_alpha()
+    {
+        var x = randn(4);
+
+        Assert.Equal(0, MaxDifference(x + 2, Apply("add", [x], ("other", 2.0)).Tensor!));
+        Assert.Equal(0, MaxDifference(x - (x * 3), Apply("sub", [x, x], ("alpha", 3.0)).Tensor!));
+        Assert.Equal(ScalarType.Int64, Apply("mul", [ones(2, dtype: ScalarType.Int64)], ("other", 2.0)).Tensor!.dtype);
+        Assert.Equal(ScalarType.Float32, Apply("mul", [ones(2, dtype: ScalarType.Int64)], ("other", 2.5)).Tensor!.dtype);
+    }
+
+    [Theory]
+    [InlineData("floor")]
+    [InlineData("trunc")]
+    public void Div_integer_by_zero_is_refused(string mode) =>
+        Assert.Contains("divided by zero", Refused(() => Apply("div", [ones(2, dtype: ScalarType.Int32), zeros(2, dtype: ScalarType.Int32)], ("rounding_mode", mode))).Message);
+
+    [Theory]
+    [InlineData(3.0, 4)]
+    [InlineData(10.0, 1)]
+    [InlineData(1.0, 10)]
+    public void Split_by_size_gives_all_pieces(double size, int pieces)
+    {
+        var x = randn(2, 10);
+        var split = Apply("split", [x], ("split_size_or_sections", size), ("dim", 1.0)).Items!;
+
+        Assert.Equal(pieces, split.Count);
+        Assert.Equal(0, MaxDifference(x, cat([.. split.Select(item => item.Tensor!)], 1)));
+    }
+
+    [Fact]
+    public void Split_by_sections_gives_those()
+    {
+        var split = Apply("split", [randn(10)], ("split_size_or_sections", new List<object?> { 1.0, 2.0, 7.0 })).Items!;
+
+        Assert.Equal([1L, 2L, 7L], split.Select(item => item.Tensor!.shape[0]));
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void Var_equals_libtorchs_with_its_gradient(bool unbiased)
+    {
+        var (x, y) = (randn([3, 4], dtype: ScalarType.Float64, requires_grad: true), zeros(3, 4, dtype: ScalarType.Float64));
+        y.copy_(x.detach()).requires_grad_(true);
+        var actual = Apply("var", [x], ("dim", 1.0), ("unbiased", unbiased)).Tensor!;
+        var expected = y.var(1, unbiased);
+        actual.sum().backward();
+        expected.sum().backward();
+
+        Assert.True(MaxDifference(expected, actual) < 1e-14);
+        Assert.True(MaxDifference(y.grad!, x.grad!) < 1e-14);
+    }
+
+    [Fact]
+    public void Max_along_a_dimension_gives_values_and_indices()
+    {
+        var pair = Apply("max", [tensor(new[] { 1f, 5f, 3f })], ("dim", 0.0)).Items!;
+
+        Assert.Equal(5, pair[0].Tensor!.item<float>());
+        Assert.Equal(1, pair[1].Tensor!.item<long>());
+    }
+
+    [Fact]
+    public void Attention_causal_sees_only_what_is_before()
+    {
+        var (q, k, v) = (randn(1, 1, 3, 4), randn(1, 1, 3, 4), randn(1, 1, 3, 4));
+        var output = Apply("scaled_dot_product_attention", [q, k, v], ("is_causal", true)).Tensor!;
+
+        Assert.True(MaxDifference(output[0][0][0], v[0][0][0]) < 1e-6);
+        Assert.Contains("not both", Refused(() => Apply("scaled_dot_product_attention", [q, k, v, zeros(3, 3)], ("is_causal", true))).Message);
+    }
+
+    [Fact]
+    public void Every_function_is_described_and_found_by_its_prefixes()
+    {
+        foreach (var type in ModuleCatalog.Types.Where(t => t.Kind == TypeKind.Function))
+        {
+            Assert.Same(FunctionTypes.Find(type.Name, "f"), FunctionTypes.Find("torch.nn.functional." + type.Name, "f"));
+            Assert.NotEmpty(type.Inputs);
+        }
+    }
+}

@@ -1,0 +1,106 @@
+using Sconce.Engine.Catalog;
+using Sconce.Engine.Modules;
+using Sconce.Engine.Tensors;
+using static Sconce.Engine.Tests.Modules.Spec;
+using static TorchSharp.torch;
+
+namespace Sconce.Engine.Tests.Modules;
+
+public sealed class GraphNodeTests : IDisposable
+{
+    private readonly TorchSharp.DisposeScope _scope = NewDisposeScope();
+
+    public void Dispose() => _scope.Dispose();
+
+    [Fact]
+    public void Graph_residual_adds_its_input()
+    {
+        using var tree = Build(Graph(["x"], ["y"], [Call("h", "f", "x"), Function("y", "add", ["x", "h"])], Named("f", Linear(3, 3))));
+        var x = randn(2, 3);
+
+        Assert.Equal(0, MaxDifference(tree.Run(x), x + tree.Find("f").Call(new CallArguments(TensorTree.Of(x)), new CallContext()).Tensor!));
+        Assert.Equal("Graph(\n  (f): Linear(in_features=3, out_features=3, bias=True)\n)", ModuleTree.Repr(tree.Root));
+    }
+
+    [Fact]
+    public void Graph_optional_input_and_unpacked_outputs()
+    {
+        using var tree = Build(Graph(["x", "h?", "c?"], ["out", "hn"],
+            [new WiringStep("", "lstm", null, ["x", "h", "c"], new Dictionary<string, object?>(), ["out", "state"]), new WiringStep("", null, "stack", ["out"], new Dictionary<string, object?>(), ["unused"]) with { Unpack = [], Name = "s" }, Function("hn", "squeeze", ["s"], ("dim", 0.0))],
+            Named("lstm", Of("LSTM", ("input_size", 2.0), ("hidden_size", 3.0)))));
+        var output = tree.Root.Call(new CallArguments(TensorTree.Of(randn(4, 1, 2))), new CallContext());
+
+        Assert.Equal(["x", "h?", "c?"], tree.Root.InputNames);
+        Assert.Equal(2, output.Items!.Count);
+        Assert.Equal(0, MaxDifference(output.Items[0].Tensor!, output.Items[1].Tensor!));
+    }
+
+    [Fact]
+    public void Graph_may_return_its_input_and_use_a_value_twice()
+    {
+        using var tree = Build(Graph(["x"], ["x", "y", "y"], [Function("h", "relu", ["x"]), Function("y", "mul", ["h", "h"])]));
+        var x = randn(5);
+        var output = tree.Root.Call(new CallArguments(TensorTree.Of(x)), new CallContext());
+
+        Assert.Same(x, output.Items![0].Tensor);
+        Assert.Equal(0, MaxDifference(output.Items[1].Tensor!, x.relu().square()));
+        Assert.Same(output.Items[1].Tensor, output.Items[2].Tensor);
+    }
+
+    [Fact]
+    public void Graph_gradient_flows_through_every_branch()
+    {
+        using var tree = Build(Graph(["x"], ["y"], [Call("a", "f", "x"), Call("b", "f", "a"), Function("y", "cat", ["a", "b"], ("dim", 1.0))], Named("f", Linear(2, 2))));
+        var x = randn(3, 2, requires_grad: true);
+        tree.Run(x).sum().backward();
+
+        Assert.NotNull(x.grad);
+        Assert.All(ModuleTree.NamedParameters(tree.Root), p => Assert.NotNull(p.Parameter.grad));
+    }
+
+    [Fact]
+    public void Graph_dropout_follows_its_mode_unless_told()
+    {
+        using var follows = Build(Graph(["x"], ["y"], [Function("y", "dropout", ["x"])]));
+        using var always = Build(Graph(["x"], ["y"], [Function("y", "F.dropout", ["x"], ("training", true))]));
+        var x = ones(1000);
+        follows.Root.Train(false);
+        always.Root.Train(false);
+
+        Assert.Equal(0, MaxDifference(follows.Run(x), x));
+        Assert.InRange(always.Run(x).eq(0).sum().item<long>(), 350, 650);
+    }
+
+    [Theory]
+    [InlineData("spec.wiring.steps[0].inputs[0]", "there is no value \"z\"", "f", null, "z", "y")]
+    [InlineData("spec.wiring.steps[0].module", "the Graph has no child \"g\"", "g", null, "x", "y")]
+    [InlineData("spec.wiring.steps[0].function", "this host has no function \"rleu\"", null, "rleu", "x", "y")]
+    [InlineData("spec.wiring.steps[0]", "exactly one of module and function", null, null, "x", "y")]
+    [InlineData("spec.wiring.steps[0].name", "is the name of another value", "f", null, "x", "x")]
+    [InlineData("spec.wiring.steps[0].inputs", "takes a second input or the argument other", null, "add", "x", "y")]
+    public void Wiring_that_makes_no_sense_is_named(string field, string words, string? module, string? function, string input, string result)
+    {
+        var step = new WiringStep(result, module, function, [input], new Dictionary<string, object?>(), []);
+        var error = Refused(() => Build(Graph(["x"], [result], [step], Named("f", Linear(1, 1)))));
+
+        Assert.Equal(field, error.Fields[0].Field);
+        Assert.Contains(words, error.Message);
+    }
+
+    [Fact]
+    public void Wiring_of_another_type_is_refused() =>
+        Assert.Equal("spec.wiring", Refused(() => Build(Of("ReLU") with { Wiring = new Wiring(["x"], [], ["x"]) })).Fields[0].Field);
+
+    [Fact]
+    public void Wiring_missing_on_a_graph_is_refused() => Assert.Equal("spec.wiring", Refused(() => Build(Of("Graph"))).Fields[0].Field);
+
+    [Fact]
+    public void Function_that_fails_is_named_with_what_it_was_given()
+    {
+        using var tree = Build(Graph(["a", "b"], ["y"], [Function("y", "matmul", ["a", "b"])]));
+        var error = Refused(() => tree.Run(rand(2, 3), rand(4, 5)));
+
+        Assert.Contains("the function matmul", error.Message);
+        Assert.Contains("float32 [2, 3], float32 [4, 5]", error.Message);
+    }
+}
