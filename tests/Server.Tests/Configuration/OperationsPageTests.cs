@@ -6,7 +6,7 @@ public sealed class OperationsPageTests
     private static readonly Dictionary<string, string> Measured = new()
     {
         ["lanes"] = "half the cores, 2 to 4",
-        ["intra_op_threads"] = "half the cores",
+        ["intra_op_threads"] = "all cores up to 4, then half",
         ["memory_budget_bytes"] = "three quarters of memory",
         ["graph_budget_bytes"] = "a quarter of memory",
         ["kept_tensor_budget_bytes"] = "a quarter of memory",
