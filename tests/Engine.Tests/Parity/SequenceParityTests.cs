@@ -1,3 +1,4 @@
+using Sconce.Engine.Catalog;
 using Sconce.Engine.Modules;
 using Sconce.Engine.Tensors;
 using Sconce.Engine.Training;
@@ -88,7 +89,7 @@ public sealed class SequenceParityTests
         Assert.Equal(order.Visits, ModuleTree.WalkChildrenFirst(tree.Root).Select(at => names[at.Node]));
     }
 
-    private static ModuleTree Build(Catalog.ModuleSpec spec, IReadOnlyList<System.Text.Json.JsonElement> state)
+    private static ModuleTree Build(ModuleSpec spec, IReadOnlyList<System.Text.Json.JsonElement> state)
     {
         var tree = ModuleBuilder.Build(spec, ElementType.Float32, new BuildLimits());
         StateLoading.Load(tree.Root, [.. Sequences.State(state).Select(e => (e.Key, e.Value.ToTensor()))], strict: true);
