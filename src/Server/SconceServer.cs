@@ -49,7 +49,7 @@ public sealed class SconceServer : IAsyncDisposable
                 Console.Out.WriteLine($"listening on {address}");
             }
 
-            await Console.Out.FlushAsync(cancellationToken).ConfigureAwait(false);
+            await Console.Out.FlushAsync(CancellationToken.None).ConfigureAwait(false);
             await server.WaitForShutdownAsync(cancellationToken).ConfigureAwait(false);
             return 0;
         }
@@ -57,6 +57,11 @@ public sealed class SconceServer : IAsyncDisposable
         {
             await Console.Error.WriteLineAsync(e.Message).ConfigureAwait(false);
             return ExitBadConfiguration;
+        }
+        catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
+        {
+            // Told to stop before it had started.
+            return 0;
         }
     }
 

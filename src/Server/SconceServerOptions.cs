@@ -51,7 +51,7 @@ public sealed class SconceServerOptions
     /// <summary>Most requests of one ForwardStream or TrainStream that are worked on at once; beyond it the stream is not read.</summary>
     public int StreamInFlight { get; set; } = 32;
 
-    /// <summary>Longest silence within an upload.</summary>
+    /// <summary>Longest silence within an upload, and longest wait for a caller that does not read a download of state.</summary>
     public TimeSpan StreamIdleTimeout { get; set; } = TimeSpan.FromSeconds(30);
 
     /// <summary>Least average rate of an upload, after a grace of 5 seconds.</summary>

@@ -23,7 +23,7 @@ public static class ServerSettings
         Integer("request_id_capacity", "Most answers remembered.", o => o.RequestIdCapacity, (o, v) => o.RequestIdCapacity = v),
         Bytes("request_id_max_bytes", "Most bytes of remembered answers together.", o => o.RequestIdMaxBytes, (o, v) => o.RequestIdMaxBytes = v),
         Integer("stream_in_flight", "Most requests of one stream worked on at once.", o => o.StreamInFlight, (o, v) => o.StreamInFlight = v),
-        Duration("stream_idle_timeout", "Longest silence within an upload.", o => o.StreamIdleTimeout, (o, v) => o.StreamIdleTimeout = v),
+        Duration("stream_idle_timeout", "Longest silence within an upload or download of state.", o => o.StreamIdleTimeout, (o, v) => o.StreamIdleTimeout = v),
         Bytes("stream_min_bytes_per_second", "Least average rate of an upload, after a grace of 5 seconds.", o => o.StreamMinBytesPerSecond, (o, v) => o.StreamMinBytesPerSecond = v),
         Duration("session_heartbeat", "Time between heartbeats of an open session.", o => o.SessionHeartbeat, (o, v) => o.SessionHeartbeat = v),
         Text("device", "Device that this process owns, e.g. cpu.", o => o.Engine.Device, (o, v) => o.Engine.Device = v),

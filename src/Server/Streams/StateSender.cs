@@ -19,9 +19,11 @@ internal static class StateSender
         _ => throw EngineException.Invalid("chunk_bytes", $"is {asked}; it must be <= {MaxChunk} (0 means {DefaultChunk})"),
     };
 
+    /// <summary>Sends the chunks and the end; gives up on a caller that reads nothing for <paramref name="idle"/>, since the snapshot lives as long as this.</summary>
     public static async Task SendAsync<T>(
-        StateSnapshot snapshot, int chunkBytes, IServerStreamWriter<T> responses, Func<V1.StateChunk, T> chunk, Func<V1.StateEnd, T> end, CancellationToken cancellationToken)
+        StateSnapshot snapshot, int chunkBytes, TimeSpan idle, IServerStreamWriter<T> responses, Func<V1.StateChunk, T> chunk, Func<V1.StateEnd, T> end, CancellationToken cancellationToken)
     {
+        using var stalled = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         var hash = new XxHash3();
         for (var entry = 0; entry < snapshot.Entries.Count; entry++)
         {
@@ -32,12 +34,18 @@ internal static class StateSender
                 hash.Append(bytes.Span);
 
                 // Serialized before WriteAsync completes: the snapshot may go once the last write has.
-                await responses.WriteAsync(
-                    chunk(new V1.StateChunk { Entry = (uint)entry, Offset = (ulong)offset, Data = UnsafeByteOperations.UnsafeWrap(bytes) }), cancellationToken).ConfigureAwait(false);
+                await WriteAsync(chunk(new V1.StateChunk { Entry = (uint)entry, Offset = (ulong)offset, Data = UnsafeByteOperations.UnsafeWrap(bytes) })).ConfigureAwait(false);
             }
         }
 
-        await responses.WriteAsync(end(new V1.StateEnd { Xxh3 = hash.GetCurrentHashAsUInt64() }), cancellationToken).ConfigureAwait(false);
+        await WriteAsync(end(new V1.StateEnd { Xxh3 = hash.GetCurrentHashAsUInt64() })).ConfigureAwait(false);
+
+        async Task WriteAsync(T message)
+        {
+            stalled.CancelAfter(idle);
+            await responses.WriteAsync(message, stalled.Token).ConfigureAwait(false);
+            stalled.CancelAfter(Timeout.InfiniteTimeSpan);
+        }
     }
 
     public static V1.StateManifest ToManifest(StateSnapshot snapshot) => new()

@@ -242,6 +242,34 @@ public sealed class ForwardTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task ForwardStream_of_a_client_that_pauses_goes_on()
+    {
+        // More than all windows hold, so that the server waits in the middle of a write; longer than Kestrel's own patience, which is 5 s.
+        var input = Make.Floats([1 << 20], new float[1 << 20]);
+        using var call = _server.Execution.ForwardStream();
+        var writing = Task.Run(async () =>
+        {
+            for (var i = 0; i < 8; i++)
+            {
+                await call.RequestStream.WriteAsync(new V1.ForwardStreamRequest { Id = (ulong)i, Forward = Make.Forward("identity", input) });
+            }
+
+            await call.RequestStream.CompleteAsync();
+        });
+        await Task.Delay(TimeSpan.FromSeconds(9));
+
+        var answers = 0;
+        while (await call.ResponseStream.MoveNext(default).WaitAsync(TimeSpan.FromSeconds(30)))
+        {
+            Assert.Equal(input, call.ResponseStream.Current.Forward.Output.Tensor);
+            answers++;
+        }
+
+        await writing;
+        Assert.Equal(8, answers);
+    }
+
+    [Fact]
     public async Task ForwardStream_of_a_client_that_leaves_frees_everything()
     {
         for (var i = 0; i < 10; i++)

@@ -30,6 +30,10 @@ public sealed class LifetimeTests : IDisposable
         Assert.Equal(0, await running.WaitAsync(TimeSpan.FromSeconds(20)));
     }
 
+    [Fact]
+    public async Task RunAsync_told_to_stop_before_it_started_is_a_clean_stop() =>
+        Assert.Equal(0, await SconceServer.RunAsync(["--port", "0", "--log-level", "error"], new CancellationToken(canceled: true)).WaitAsync(TimeSpan.FromSeconds(20)));
+
     [Theory]
     [InlineData("--port", "99999")]
     [InlineData("--nothing", "1")]

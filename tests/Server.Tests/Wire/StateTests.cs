@@ -58,6 +58,19 @@ public sealed class StateTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task GetStateDict_of_a_caller_that_stops_reading_frees_the_copy()
+    {
+        await Make.ModuleAsync(_server, "large", Make.Linear(2048, 2048));
+        using var call = _server.State.GetStateDict(new V1.GetStateDictRequest { Module = "large" });
+        Assert.True(await call.ResponseStream.MoveNext(default));
+        Assert.InRange((await _server.Host.GetHostAsync(new V1.GetHostRequest())).Memory.UsedBytes, 2UL * 2048 * 2048 * 4, ulong.MaxValue);
+
+        await Eventually.TrueAsync(async () => (await _server.Host.GetHostAsync(new V1.GetHostRequest())).Memory.UsedBytes < 2UL * 2048 * 2048 * 4);
+
+        await _server.Modules.DeleteModuleAsync(new V1.DeleteModuleRequest { Module = "large" });
+    }
+
+    [Fact]
     public async Task LoadStateDict_wrong_keys_and_shapes_are_named_at_once_and_nothing_changes()
     {
         var (_, before, _) = await ReadAsync("m");
