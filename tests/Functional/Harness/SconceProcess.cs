@@ -51,13 +51,16 @@ internal sealed partial class SconceProcess : IAsyncDisposable
     public static string Program => Path.Combine(AppContext.BaseDirectory, "sconce.dll");
 
     /// <summary>Starts a server with settings such as <c>("max-queue", "2")</c> and waits until it accepts calls.</summary>
-    public static async Task<SconceProcess> StartAsync(params (string Setting, string Value)[] settings)
+    public static Task<SconceProcess> StartAsync(params (string Setting, string Value)[] settings) => StartAsync(null, settings);
+
+    /// <summary>The same, with a limit on the memory that the process may write to (RLIMIT_DATA), in bytes.</summary>
+    public static async Task<SconceProcess> StartAsync(long? memoryLimit, params (string Setting, string Value)[] settings)
     {
         var directory = Directory.CreateTempSubdirectory("sconce-functional-");
         var addressFile = Path.Combine(directory.FullName, "address");
-        var start = new ProcessStartInfo("dotnet") { RedirectStandardOutput = true, RedirectStandardError = true, UseShellExecute = false };
+        var start = new ProcessStartInfo(memoryLimit is null ? "dotnet" : "prlimit") { RedirectStandardOutput = true, RedirectStandardError = true, UseShellExecute = false };
         foreach (var argument in (string[])
-                 [Program, "serve", "--port", "0", "--address-file", addressFile,
+                 [.. memoryLimit is { } limit ? (string[])[$"--data={limit}", "dotnet"] : [], Program, "serve", "--port", "0", "--address-file", addressFile,
                      "--unix-socket", Path.Combine(directory.FullName, "sconce.sock"), "--log-format", "json"])
         {
             start.ArgumentList.Add(argument);

@@ -1,0 +1,246 @@
+using System.Globalization;
+using Google.Protobuf.WellKnownTypes;
+using Grpc.Core;
+using Grpc.Net.Client;
+using Sconce.Functional.Harness;
+using Sconce.V1;
+using Value = Google.Protobuf.WellKnownTypes.Value;
+
+namespace Sconce.Functional.BadInput;
+
+/// <summary>
+/// Every module type and function of the catalogue, built and called with arguments and inputs that nobody should send: drawn from a fixed seed.
+/// libtorch aborts the process on some of them unless they are checked first. Whatever is sent, the answer is a result or a refusal that says what is
+/// wrong, never INTERNAL, and the server lives. It runs under a limit of memory, so that what is too large fails there and not on the whole machine.
+/// </summary>
+public sealed class CatalogueSurvivalTests
+{
+    private static readonly int Builds = int.Parse(Environment.GetEnvironmentVariable("SCONCE_SURVIVAL_BUILDS") ?? "16", CultureInfo.InvariantCulture);
+    private const int Forwards = 4;
+    private const long MemoryLimit = 6L << 30;
+    private static readonly TimeSpan CallLimit = TimeSpan.FromSeconds(20);
+
+    private static readonly StatusCode[] Refusals = [StatusCode.InvalidArgument, StatusCode.ResourceExhausted, StatusCode.Unimplemented, StatusCode.FailedPrecondition];
+
+    private readonly List<string> _faults = [];
+    private readonly Random _random = new(20261124);
+    private SconceProcess? _server;
+    private GrpcChannel? _channel;
+    private Stubs _stubs = null!;
+
+    [Theory]
+    [InlineData(TypeKind.Module)]
+    [InlineData(TypeKind.Function)]
+    public async Task Every_type_survives_what_nobody_should_send(TypeKind kind)
+    {
+        try
+        {
+            await StartAsync();
+            foreach (var type in (await _stubs.Host.ListModuleTypesAsync(new() { Kind = kind })).Types_)
+            {
+                // One fault of a type is enough to look at.
+                var faults = _faults.Count;
+                for (var i = 0; i < Builds && _faults.Count == faults; i++)
+                {
+                    await TryAsync(type, i);
+                }
+            }
+
+            Assert.True(_faults.Count == 0, $"{_faults.Count} faults:\n{string.Join('\n', _faults)}");
+            Assert.Empty(_server!.ErrorLines);
+        }
+        finally
+        {
+            await StopAsync();
+        }
+    }
+
+    private async Task TryAsync(ModuleType type, int index)
+    {
+        var name = $"{type.Name}-{index}";
+        var spec = Spec(type);
+        if (!await SurvivesAsync($"create {spec}", options => _stubs.Modules.CreateModuleAsync(new() { Module = name, Spec = spec, Seed = 1 }, options)))
+        {
+            return;
+        }
+
+        if (_random.Next(2) == 0)
+        {
+            await SurvivesAsync("eval", options => _stubs.Modules.TrainAsync(new() { Module = name, Mode = false }, options));
+        }
+
+        for (var i = 0; i < Forwards; i++)
+        {
+            var request = new ForwardRequest { Module = name, RecordGraph = _random.Next(4) == 0 };
+            var required = type.Inputs.Count(input => !input.EndsWith('?'));
+            var count = _random.Next(8) == 0 ? _random.Next(5) : _random.Next(required, type.Inputs.Count + 1);
+            var shape = Shape();
+            for (var input = 0; input < count; input++)
+            {
+                request.Inputs.Add(Tensor(_random.Next(3) == 0 ? Shape() : shape));
+            }
+
+            await SurvivesAsync(
+                $"forward {string.Join(", ", request.Inputs.Select(tensor => $"{tensor.Dtype} {tensor.Shape}"))} of {spec}",
+                options => _stubs.Execution.ForwardAsync(request, options));
+        }
+
+        await SurvivesAsync("delete", options => _stubs.Modules.DeleteModuleAsync(new() { Module = name }, options));
+    }
+
+    /// <summary>Makes a call; true where it succeeded. What it should never answer is a fault, and a server that died is started anew.</summary>
+    private async Task<bool> SurvivesAsync<T>(string what, Func<CallOptions, AsyncUnaryCall<T>> call)
+    {
+        try
+        {
+            await call(new CallOptions(deadline: DateTime.UtcNow + CallLimit));
+            return true;
+        }
+        catch (RpcException e)
+        {
+            if (Refusals.Contains(e.StatusCode) || (e.StatusCode == StatusCode.NotFound && _faults.Count > 0))
+            {
+                return false;
+            }
+
+            await Task.Delay(300); // a process that dies takes a moment to be gone
+            var fate = _server!.IsRunning ? $"{e.StatusCode} {e.Status.Detail}" : "THE SERVER DIED";
+            _faults.Add($"{what}:\n  {fate}: {_server.Log.LastOrDefault(line => line.Contains("\"@x\"", StringComparison.Ordinal) || !line.StartsWith('{'))}");
+            if (!_server.IsRunning || e.StatusCode == StatusCode.DeadlineExceeded)
+            {
+                await StopAsync();
+                await StartAsync();
+            }
+
+            return false;
+        }
+    }
+
+    private async Task StartAsync()
+    {
+        _server = await SconceProcess.StartAsync(
+            MemoryLimit, ("memory-budget-bytes", "256MiB"), ("graph-budget-bytes", "64MiB"), ("kept-tensor-budget-bytes", "1MiB"));
+        _channel = Channels.Open(_server);
+        _stubs = new Stubs(_channel.CreateCallInvoker());
+    }
+
+    private async Task StopAsync()
+    {
+        _channel?.Dispose();
+        if (_server is not null)
+        {
+            await _server.DisposeAsync();
+        }
+    }
+
+    private ModuleSpec Spec(ModuleType type)
+    {
+        var args = new Struct();
+        foreach (var argument in type.Arguments.Where(argument => argument.Required || _random.Next(4) == 0))
+        {
+            args.Fields[argument.Name] = Argument(argument);
+        }
+
+        if (type.Kind == TypeKind.Module)
+        {
+            return new ModuleSpec { Type = type.Name, Args = args };
+        }
+
+        var step = new WiringStep { Name = "result", Function = type.Name, Args = args };
+        var wiring = new Wiring { Steps = { step }, Outputs = { "result" } };
+        foreach (var input in type.Inputs)
+        {
+            wiring.Inputs.Add(input);
+            step.Inputs.Add(input.TrimEnd('?'));
+        }
+
+        return new ModuleSpec { Type = "Graph", Wiring = wiring };
+    }
+
+    private Value Argument(ModuleTypeArgument argument)
+    {
+        if (_random.Next(12) == 0)
+        {
+            return _random.Next(5) switch
+            {
+                0 => Value.ForNull(),
+                1 => Value.ForString("x"),
+                2 => Value.ForBool(true),
+                3 => Value.ForList(),
+                _ => Value.ForNumber(_random.Next(2) == 0 ? 0.5 : double.MaxValue),
+            };
+        }
+
+        var type = argument.Type;
+        if (type.Contains("list", StringComparison.Ordinal) && _random.Next(2) == 0)
+        {
+            return Value.ForList([.. Enumerable.Range(0, _random.Next(1, 4)).Select(_ => Value.ForNumber(Integer()))]);
+        }
+
+        if (type.Contains("bool", StringComparison.Ordinal))
+        {
+            return Value.ForBool(_random.Next(2) == 0);
+        }
+
+        if (type.Contains("float", StringComparison.Ordinal))
+        {
+            return Value.ForNumber(_random.Next(6) switch { 0 => -1, 1 => 0, 2 => 1e30, 3 => 2, _ => 0.5 });
+        }
+
+        if (type.Contains("dtype", StringComparison.Ordinal))
+        {
+            return Value.ForString(_random.Next(3) switch { 0 => "int64", 1 => "complex64", _ => "float64" });
+        }
+
+        return type.Contains("int", StringComparison.Ordinal) ? Value.ForNumber(Integer()) : argument.DefaultValue ?? Value.ForString("sum");
+    }
+
+    /// <summary>Mostly small and sensible; sometimes what overflows, divides by zero or asks for more memory than there is.</summary>
+    private double Integer() => _random.Next(16) switch
+    {
+        0 => 0,
+        1 => -1,
+        2 => -7,
+        3 => 1L << 31,
+        4 => 1L << 40,
+        5 => 1L << 62,
+        6 => 100,
+        _ => _random.Next(1, 5),
+    };
+
+    private long[] Shape() => _random.Next(10) switch
+    {
+        0 => [],
+        1 => [0],
+        2 => [3],
+        3 => [2, 0, 3],
+        4 => [2, 3],
+        5 => [4, 4],
+        6 => [2, 3, 4],
+        7 => [2, 4, 6, 6],
+        8 => [1, 2, 4, 4, 4],
+        _ => [1, 1, 1, 1, 1, 1, 2],
+    };
+
+    private Tensor Tensor(long[] shape)
+    {
+        var elements = (int)shape.Aggregate(1L, (a, b) => a * b);
+        switch (_random.Next(8))
+        {
+            case 0:
+                return Wire.Longs(shape, [.. Enumerable.Range(0, elements).Select(_ => (long)_random.Next(-1, 4))]);
+            case 1:
+                return Wire.Longs(shape, [.. Enumerable.Range(0, elements).Select(_ => _random.NextInt64())]);
+            case 2:
+                return Wire.Of(DataType.Bool, shape, [.. Enumerable.Range(0, elements).Select(i => (byte)(i % 2))]);
+            case 3:
+                return Wire.Of(DataType.Complex64, shape, new byte[elements * 8]);
+            case 4:
+                return Wire.Of(DataType.Float16, shape, new byte[elements * 2]);
+            case 5:
+                return Wire.Floats(shape, [.. Enumerable.Repeat(float.NaN, elements)]);
+            default:
+                return Wire.Floats(shape, [.. Enumerable.Range(0, elements).Select(i => i / 7f)]);
+        }
+    }
+}
