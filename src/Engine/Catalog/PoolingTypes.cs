@@ -24,16 +24,17 @@ internal static class PoolingTypes
             var (kernel, stride) = KernelAndStride(args);
             var (padding, dilation, ceil) = (args.Ints("padding"), args.Ints("dilation"), args.Bool("ceil_mode"));
             CheckPadding(args, kernel, padding);
+            Tensor Checked(Tensor input) => n == 1 ? CheckWindow(input, kernel[0], stride[0], padding[0], dilation[0], ceil) : input;
             return args.Bool("return_indices")
                 ? (inputs, _) => Both(n switch
                 {
-                    1 => F.max_pool1d_with_indices(inputs[0]!, kernel[0], stride[0], padding[0], dilation[0], ceil),
+                    1 => F.max_pool1d_with_indices(Checked(inputs[0]!), kernel[0], stride[0], padding[0], dilation[0], ceil),
                     2 => F.max_pool2d_with_indices(inputs[0]!, kernel, stride, padding, dilation, ceil),
                     _ => F.max_pool3d_with_indices(inputs[0]!, kernel, stride, padding, dilation, ceil),
                 })
                 : (inputs, _) => TensorTree.Of(n switch
                 {
-                    1 => F.max_pool1d(inputs[0]!, kernel[0], stride[0], padding[0], dilation[0], ceil),
+                    1 => F.max_pool1d(Checked(inputs[0]!), kernel[0], stride[0], padding[0], dilation[0], ceil),
                     2 => F.max_pool2d(inputs[0]!, kernel, stride, padding, dilation, ceil),
                     _ => F.max_pool3d(inputs[0]!, kernel, stride, padding, dilation, ceil),
                 });
@@ -166,6 +167,22 @@ internal static class PoolingTypes
     private static string Stride(BoundArguments args) => args.IsNone("stride") ? args.Repr("kernel_size") : args.Repr("stride");
 
     private static (long[] Kernel, long[] Stride) KernelAndStride(BoundArguments args) => (args.Ints("kernel_size"), args.IntsOrNone("stride") ?? args.Ints("kernel_size"));
+
+    /// <summary>libtorch walks through a one-dimensional window element by element, beyond the input too: a huge one would never end.</summary>
+    private static Tensor CheckWindow(Tensor input, long kernel, long stride, long padding, long dilation, bool ceil)
+    {
+        if (input.dim() > 0)
+        {
+            var window = ((Int128)dilation * (kernel - 1)) + 1;
+            var room = (Int128)input.shape[^1] + (2 * (Int128)padding) + (ceil ? stride - 1 : 0);
+            if (window > Int128.Min(room, int.MaxValue))
+            {
+                throw new ArgumentException($"a window of {window} is larger than the input of {input.shape[^1]} with its padding");
+            }
+        }
+
+        return input;
+    }
 
     private static void CheckPadding(BoundArguments args, long[] kernel, long[] padding)
     {

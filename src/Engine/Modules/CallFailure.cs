@@ -7,9 +7,9 @@ namespace Sconce.Engine.Modules;
 /// <summary>Makes errors of the engine out of what libtorch and TorchSharp throw at a call.</summary>
 internal static class CallFailure
 {
-    /// <summary>Whether it comes from libtorch (<see cref="ExternalException"/>) or from TorchSharp's checks of arguments.</summary>
+    /// <summary>Whether it comes from libtorch (<see cref="ExternalException"/>), from TorchSharp's checks of arguments, or from sizes that overflow.</summary>
     public static bool IsNative(Exception exception) =>
-        exception is ExternalException or ArgumentException or InvalidOperationException or NotImplementedException or IndexOutOfRangeException or NotSupportedException;
+        exception is ExternalException or ArgumentException or ArithmeticException or InvalidOperationException or NotImplementedException or IndexOutOfRangeException or NotSupportedException;
 
     /// <summary>The error for a call that failed.</summary>
     /// <param name="exception">What was thrown.</param>

@@ -132,6 +132,6 @@ internal sealed record GraphStep(
     /// <summary>Places that its function has for inputs.</summary>
     public int Arity => Type is null || Type.IsVariadic ? 0 : Type.Inputs.Count;
 
-    /// <summary>Whether an input of its function may be None.</summary>
-    public bool TakesNone(int input) => Type is { IsVariadic: false } && Type.Inputs[input].Optional;
+    /// <summary>Whether an input of its function may be None. An operand that the wiring names may not: no number stands in for it.</summary>
+    public bool TakesNone(int input) => Type is { IsVariadic: false, NumberOperand: null } && Type.Inputs[input].Optional;
 }
