@@ -9,13 +9,15 @@ using Value = Google.Protobuf.WellKnownTypes.Value;
 namespace Sconce.Functional.BadInput;
 
 /// <summary>
-/// Every module type and function of the catalogue, built and called with arguments and inputs that nobody should send: drawn from a fixed seed.
+/// Every module type, function, loss, optimizer and scheduler of the catalogue, built and called with arguments and inputs that nobody should send: drawn from a fixed seed.
 /// libtorch aborts the process on some of them unless they are checked first. Whatever is sent, the answer is a result or a refusal that says what is
 /// wrong, never INTERNAL, and the server lives. It runs under a limit of memory, so that what is too large fails there and not on the whole machine.
 /// </summary>
 public sealed class CatalogueSurvivalTests
 {
-    private static readonly int Builds = int.Parse(Environment.GetEnvironmentVariable("SCONCE_SURVIVAL_BUILDS") ?? "16", CultureInfo.InvariantCulture);
+    // More of them, and others, by hand: SCONCE_SURVIVAL_BUILDS=200 SCONCE_SURVIVAL_SEED=7.
+    private static readonly int Builds = Setting("SCONCE_SURVIVAL_BUILDS", 16);
+    private static readonly int Seed = Setting("SCONCE_SURVIVAL_SEED", 20261124);
     private const int Forwards = 4;
     private const long MemoryLimit = 6L << 30;
     private static readonly TimeSpan CallLimit = TimeSpan.FromSeconds(20);
@@ -23,7 +25,7 @@ public sealed class CatalogueSurvivalTests
     private static readonly StatusCode[] Refusals = [StatusCode.InvalidArgument, StatusCode.ResourceExhausted, StatusCode.Unimplemented, StatusCode.FailedPrecondition];
 
     private readonly List<string> _faults = [];
-    private readonly Random _random = new(20261124);
+    private readonly Random _random = new(Seed);
     private SconceProcess? _server;
     private GrpcChannel? _channel;
     private Stubs _stubs = null!;
@@ -31,6 +33,9 @@ public sealed class CatalogueSurvivalTests
     [Theory]
     [InlineData(TypeKind.Module)]
     [InlineData(TypeKind.Function)]
+    [InlineData(TypeKind.Loss)]
+    [InlineData(TypeKind.Optimizer)]
+    [InlineData(TypeKind.Scheduler)]
     public async Task Every_type_survives_what_nobody_should_send(TypeKind kind)
     {
         try
@@ -42,7 +47,12 @@ public sealed class CatalogueSurvivalTests
                 var faults = _faults.Count;
                 for (var i = 0; i < Builds && _faults.Count == faults; i++)
                 {
-                    await TryAsync(type, i);
+                    await (kind switch
+                    {
+                        TypeKind.Loss => TryLossAsync(type, i),
+                        TypeKind.Optimizer or TypeKind.Scheduler => TryOptimizerAsync(type, i),
+                        _ => TryAsync(type, i),
+                    });
                 }
             }
 
@@ -83,6 +93,63 @@ public sealed class CatalogueSurvivalTests
             await SurvivesAsync(
                 $"forward {string.Join(", ", request.Inputs.Select(tensor => $"{tensor.Dtype} {tensor.Shape}"))} of {spec}",
                 options => _stubs.Execution.ForwardAsync(request, options));
+        }
+
+        await SurvivesAsync("delete", options => _stubs.Modules.DeleteModuleAsync(new() { Module = name }, options));
+    }
+
+    private async Task TryLossAsync(ModuleType type, int index)
+    {
+        // An element-wise module with a parameter hands on whatever shape it is given.
+        var name = $"{type.Name}-{index}";
+        await SurvivesAsync("create PReLU", options => _stubs.Modules.CreateModuleAsync(new() { Module = name, Spec = Client.Nn.Module("PReLU"), Seed = 1 }, options));
+        for (var i = 0; i < Forwards; i++)
+        {
+            var shape = Shape();
+            var request = new ForwardBackwardRequest { Module = name, Loss = new() { Type = type.Name, Args = Arguments(type) } };
+            request.Inputs.Add(_random.Next(4) == 0 ? Tensor(shape) : Wire.Floats(shape, [.. Enumerable.Repeat(0.25f, (int)shape.Aggregate(1L, (a, b) => a * b))]));
+            for (var target = _random.Next(4); target > 0; target--)
+            {
+                request.Targets.Add(Tensor(_random.Next(3) == 0 ? Shape() : _random.Next(2) == 0 ? shape : shape[..Math.Min(1, shape.Length)]));
+            }
+
+            await SurvivesAsync($"{request}", options => _stubs.Training.ForwardBackwardAsync(request, options));
+        }
+
+        await SurvivesAsync("delete", options => _stubs.Modules.DeleteModuleAsync(new() { Module = name }, options));
+    }
+
+    private async Task TryOptimizerAsync(ModuleType type, int index)
+    {
+        var name = $"{type.Name}-{index}";
+        await SurvivesAsync("create Linear", options => _stubs.Modules.CreateModuleAsync(new() { Module = name, Spec = Specs.Linear, Seed = 1 }, options));
+        var optimizer = new CreateOptimizerRequest { Module = name, Type = "SGD" };
+        if (type.Kind == TypeKind.Optimizer)
+        {
+            (optimizer.Type, optimizer.Args) = (type.Name, Arguments(type));
+        }
+
+        var made = await SurvivesAsync($"{optimizer}", options => _stubs.Training.CreateOptimizerAsync(optimizer, options));
+        if (made && type.Kind == TypeKind.Scheduler)
+        {
+            var scheduler = new CreateSchedulerRequest { Module = name, Type = type.Name, Args = Arguments(type) };
+            made = await SurvivesAsync($"{scheduler}", options => _stubs.Training.CreateSchedulerAsync(scheduler, options));
+            for (var i = 0; made && i < 3; i++)
+            {
+                var step = new SchedulerStepRequest { Module = name };
+                if (_random.Next(2) == 0)
+                {
+                    step.Metric = _random.NextDouble();
+                }
+
+                await SurvivesAsync($"step of {scheduler}", options => _stubs.Training.SchedulerStepAsync(step, options));
+            }
+        }
+
+        for (var i = 0; made && i < 2; i++)
+        {
+            var step = new TrainStepRequest { Module = name, Inputs = { Wire.Pattern(2, 4) }, Targets = { Wire.Pattern(2, 3) }, Loss = new() { Type = "MSELoss" } };
+            await SurvivesAsync($"train step with {optimizer}", options => _stubs.Training.TrainStepAsync(step, options));
         }
 
         await SurvivesAsync("delete", options => _stubs.Modules.DeleteModuleAsync(new() { Module = name }, options));
@@ -133,7 +200,7 @@ public sealed class CatalogueSurvivalTests
         }
     }
 
-    private ModuleSpec Spec(ModuleType type)
+    private Struct Arguments(ModuleType type)
     {
         var args = new Struct();
         foreach (var argument in type.Arguments.Where(argument => argument.Required || _random.Next(4) == 0))
@@ -141,6 +208,12 @@ public sealed class CatalogueSurvivalTests
             args.Fields[argument.Name] = Argument(argument);
         }
 
+        return args;
+    }
+
+    private ModuleSpec Spec(ModuleType type)
+    {
+        var args = Arguments(type);
         if (type.Kind == TypeKind.Module)
         {
             return new ModuleSpec { Type = type.Name, Args = args };
@@ -207,6 +280,9 @@ public sealed class CatalogueSurvivalTests
         6 => 100,
         _ => _random.Next(1, 5),
     };
+
+    private static int Setting(string name, int value) =>
+        Environment.GetEnvironmentVariable(name) is { Length: > 0 } text ? int.Parse(text, CultureInfo.InvariantCulture) : value;
 
     private long[] Shape() => _random.Next(10) switch
     {
