@@ -21,12 +21,18 @@ internal sealed class EarlyFailures
     /// <summary>How grpc-dotnet, told to show detailed errors, words an exception. The funnel leaves none for it but those of its own reads and writes.</summary>
     private const string HandlerFailed = "Exception was thrown by handler.";
 
+    /// <summary>What it throws for a frame that announces more than an array can hold.</summary>
+    private const string FrameTooLarge = "IOException: Message too large";
+
     /// <summary>How a connection that breaks within a request shows itself.</summary>
     private static readonly string[] CallerLeft =
     [
         nameof(IOException), nameof(BadHttpRequestException), nameof(ConnectionResetException), nameof(ConnectionAbortedException),
         nameof(OperationCanceledException), nameof(TaskCanceledException),
     ];
+
+    /// <summary>Bad protobuf, and bad frames or gzip around it.</summary>
+    private static readonly string[] Malformed = [nameof(InvalidProtocolBufferException), nameof(InvalidDataException)];
 
     private readonly ErrorFunnel _errors;
     private readonly ILogger _logger;
@@ -63,9 +69,9 @@ internal sealed class EarlyFailures
     private void Rewrite(HttpContext context, string message)
     {
         Google.Rpc.Status status;
-        if (message is ErrorFunnel.TooLargeReceived or ErrorFunnel.TooLargeSent)
+        if (message is ErrorFunnel.TooLargeReceived or ErrorFunnel.TooLargeSent || message.Contains(FrameTooLarge, StringComparison.Ordinal))
         {
-            status = StatusMapping.Plain(StatusCode.ResourceExhausted, "MESSAGE_TOO_LARGE", _errors.TooLargeMessage(message is ErrorFunnel.TooLargeReceived));
+            status = StatusMapping.Plain(StatusCode.ResourceExhausted, "MESSAGE_TOO_LARGE", _errors.TooLargeMessage(message is not ErrorFunnel.TooLargeSent));
         }
         else if (!message.StartsWith(HandlerFailed, StringComparison.Ordinal))
         {
@@ -75,7 +81,7 @@ internal sealed class EarlyFailures
         {
             status = StatusMapping.Plain(StatusCode.Cancelled, "CANCELLED", "the request could not be read to its end");
         }
-        else if (message.Contains(nameof(InvalidProtocolBufferException), StringComparison.Ordinal))
+        else if (Malformed.Any(name => message.Contains(name, StringComparison.Ordinal)))
         {
             CallLog.Malformed(_logger, context.Request.Path);
             status = StatusMapping.Plain(

@@ -59,9 +59,12 @@ internal sealed class ErrorFunnel(SconceServerOptions options, ILogger<ErrorFunn
                 return StatusMapping.Plain(StatusCode.ResourceExhausted, reason, TooLargeMessage(received: true));
             case RpcException { StatusCode: var code, Status.Detail: var detail }:
                 return new Google.Rpc.Status { Code = (int)code, Message = detail };
-            case InvalidProtocolBufferException error:
+            case IOException { Message: var text } when text.StartsWith("Message too large", StringComparison.Ordinal):
+                reason = "MESSAGE_TOO_LARGE";
+                return StatusMapping.Plain(StatusCode.ResourceExhausted, reason, TooLargeMessage(received: true));
+            case InvalidProtocolBufferException or InvalidDataException:
                 reason = "MALFORMED_MESSAGE";
-                return StatusMapping.Plain(StatusCode.InvalidArgument, reason, $"a message of the stream is not valid protobuf: {error.Message}");
+                return StatusMapping.Plain(StatusCode.InvalidArgument, reason, $"a message of the stream is not valid protobuf: {exception.Message}");
         }
 
         if (exception is OperationCanceledException || CallerLeft(exception, context))

@@ -26,7 +26,7 @@ public sealed class RawBytesTests(SharedServer server) : ServerTest(server)
         ["frame of 4 GiB"] = (Forward, [0, 0xff, 0xff, 0xff, 0xff], [StatusCode.ResourceExhausted, StatusCode.Internal, StatusCode.Cancelled]),
         ["frame beyond the message limit"] = (Forward, [0, 0x03, 0, 0, 0], [StatusCode.ResourceExhausted]),
         ["compressed without an encoding"] = (Forward, Frame([1, 2, 3], compressed: true), [StatusCode.Internal, StatusCode.Unimplemented]),
-        ["reserved flag"] = (Forward, [7, 0, 0, 0, 0], [StatusCode.Internal]),
+        ["reserved flag"] = (Forward, [7, 0, 0, 0, 0], [StatusCode.InvalidArgument]),
         ["two frames"] = (Forward, [.. Frame([]), .. Frame([])], [StatusCode.Internal, StatusCode.InvalidArgument]),
         ["truncated varint"] = (Forward, Frame([0x08, 0xff]), [StatusCode.Internal, StatusCode.Unknown, StatusCode.InvalidArgument]),
         ["varint of eleven bytes"] = (Forward, Frame([0x28, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]), [StatusCode.Internal, StatusCode.Unknown, StatusCode.InvalidArgument]),
