@@ -5,7 +5,10 @@ using static Sconce.Engine.Catalog.Argument;
 
 namespace Sconce.Engine.Catalog;
 
-/// <summary>Convolutions.</summary>
+/// <summary>
+/// Convolutions. oneDNN computes many of them, and its exceptions end the process (TorchSharp catches only libtorch's): what it would refuse,
+/// such as no channels or an empty output, is refused here.
+/// </summary>
 internal static class ConvolutionTypes
 {
     public static IEnumerable<ModuleType> All { get; } =
@@ -79,7 +82,7 @@ internal static class ConvolutionTypes
 
     private static ModuleType Conv(int dimensions) => new($"Conv{dimensions}d", "_ConvNd", $"conv{dimensions}d",
         [
-            Int("in_channels").AtLeast(0), Int("out_channels").AtLeast(0), Ints("kernel_size", dimensions).AtLeast(1), Ints("stride", dimensions).AtLeast(1).Or(1L),
+            Int("in_channels").AtLeast(1), Int("out_channels").AtLeast(1), Ints("kernel_size", dimensions).AtLeast(1), Ints("stride", dimensions).AtLeast(1).Or(1L),
             IntsOrText("padding", dimensions, "same", "valid").AtLeast(0).Or(0L), Ints("dilation", dimensions).AtLeast(1).Or(1L), Int("groups").AtLeast(1).Or(1L),
             Bool("bias", true), Text("padding_mode", "zeros", "reflect", "replicate", "circular").Or("zeros"), Dtype(),
         ],
@@ -87,7 +90,7 @@ internal static class ConvolutionTypes
 
     private static ModuleType Transposed(int dimensions) => new($"ConvTranspose{dimensions}d", "_ConvTransposeNd", $"conv_transpose{dimensions}d",
         [
-            Int("in_channels").AtLeast(0), Int("out_channels").AtLeast(0), Ints("kernel_size", dimensions).AtLeast(1), Ints("stride", dimensions).AtLeast(1).Or(1L),
+            Int("in_channels").AtLeast(1), Int("out_channels").AtLeast(1), Ints("kernel_size", dimensions).AtLeast(1), Ints("stride", dimensions).AtLeast(1).Or(1L),
             Ints("padding", dimensions).AtLeast(0).Or(0L), Ints("output_padding", dimensions).AtLeast(0).Or(0L), Int("groups").AtLeast(1).Or(1L), Bool("bias", true),
             Ints("dilation", dimensions).AtLeast(1).Or(1L), Text("padding_mode", "zeros").Or("zeros"), Dtype(),
         ],

@@ -54,7 +54,22 @@ internal sealed class ConvTransposeNode : ModuleNode
     protected override TensorTree Forward(IReadOnlyList<TensorTree> inputs, CallContext context)
     {
         var input = TensorAt(inputs, 0, context);
-        var extra = OptionalTensorAt(inputs, 1, context) is { } size ? ExtraFor(input, size, context) : _outputPadding;
+        var shape = input.shape;
+        if (shape.Length != _dimensions + 1 && shape.Length != _dimensions + 2)
+        {
+            throw Refuse(context, $"takes an input of {_dimensions + 1} or {_dimensions + 2} dimensions; it was given {CallFailure.Describe(input)}");
+        }
+
+        var extra = OptionalTensorAt(inputs, 1, context) is { } size ? ExtraFor(shape, size, context) : _outputPadding;
+        for (var i = 0; i < _dimensions; i++)
+        {
+            var output = LeastOutput(shape, i) + extra[i];
+            if (output < 1 || output > long.MaxValue / 8)
+            {
+                throw Refuse(context, $"would give an output of size {output} in spatial dimension {i}; it was given {CallFailure.Describe(input)}");
+            }
+        }
+
         return TensorTree.Of(_dimensions switch
         {
             1 => F.conv_transpose1d(input, _weight, _bias, _stride[0], _padding[0], extra[0], _dilation[0], _groups),
@@ -64,14 +79,8 @@ internal sealed class ConvTransposeNode : ModuleNode
     }
 
     // The output padding that gives a wanted output size (PyTorch's _output_padding).
-    private long[] ExtraFor(Tensor input, Tensor wanted, CallContext context)
+    private long[] ExtraFor(long[] shape, Tensor wanted, CallContext context)
     {
-        var shape = input.shape;
-        if (shape.Length != _dimensions + 1 && shape.Length != _dimensions + 2)
-        {
-            throw Refuse(context, $"takes an input of {_dimensions + 1} or {_dimensions + 2} dimensions; it was given {CallFailure.Describe(input)}");
-        }
-
         if (wanted.dtype != ScalarType.Int64 || wanted.Dimensions != 1 || (wanted.shape[0] != _dimensions && wanted.shape[0] != shape.Length))
         {
             throw Refuse(context, $"takes output_size as int64 [{_dimensions}] or [{shape.Length}]; it was given {CallFailure.Describe(wanted)}");
@@ -81,14 +90,19 @@ internal sealed class ConvTransposeNode : ModuleNode
         var extra = new long[_dimensions];
         for (var i = 0; i < _dimensions; i++)
         {
-            var least = ((shape[^(_dimensions - i)] - 1) * _stride[i]) - (2 * _padding[i]) + (_dilation[i] * (_kernel[i] - 1)) + 1;
-            extra[i] = size[i] - least;
-            if (extra[i] < 0 || extra[i] >= _stride[i])
+            var least = LeastOutput(shape, i);
+            if (size[i] < least || size[i] >= least + _stride[i])
             {
                 throw Refuse(context, $"cannot make output_size {size[i]} in spatial dimension {i}; possible sizes are {least} to {least + _stride[i] - 1}");
             }
+
+            extra[i] = (long)(size[i] - least);
         }
 
         return extra;
     }
+
+    // Wide, because every factor is the caller's.
+    private Int128 LeastOutput(long[] shape, int i) =>
+        ((Int128)(shape[^(_dimensions - i)] - 1) * _stride[i]) - (2 * (Int128)_padding[i]) + ((Int128)_dilation[i] * (_kernel[i] - 1)) + 1;
 }

@@ -57,6 +57,8 @@ public sealed class ModuleCatalogTests
     [InlineData("Conv2d", "groups", "{\"in_channels\":3,\"out_channels\":4,\"kernel_size\":3,\"groups\":2}")]
     [InlineData("Conv2d", "groups", "{\"in_channels\":4,\"out_channels\":4,\"kernel_size\":3,\"groups\":0}")]
     [InlineData("Conv2d", "stride", "{\"in_channels\":4,\"out_channels\":4,\"kernel_size\":3,\"stride\":[1,0]}")]
+    [InlineData("Conv2d", "out_channels", "{\"in_channels\":4,\"out_channels\":0,\"kernel_size\":3}")]
+    [InlineData("ConvTranspose1d", "out_channels", "{\"in_channels\":2,\"out_channels\":0,\"kernel_size\":3}")]
     [InlineData("Conv1d", "dilation", "{\"in_channels\":4,\"out_channels\":4,\"kernel_size\":3,\"dilation\":0}")]
     [InlineData("Conv3d", "kernel_size", "{\"in_channels\":4,\"out_channels\":4,\"kernel_size\":0}")]
     [InlineData("Conv2d", "padding", "{\"in_channels\":4,\"out_channels\":4,\"kernel_size\":3,\"stride\":2,\"padding\":\"same\"}")]

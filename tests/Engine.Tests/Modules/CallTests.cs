@@ -109,6 +109,15 @@ public sealed class CallTests : IDisposable
         tree.Run(rand(1, 3));
     }
 
+    [Fact]
+    public void ConvTranspose_whose_output_would_be_empty_is_refused()
+    {
+        using var tree = Build(Of("ConvTranspose1d", ("in_channels", 1.0), ("out_channels", 1.0), ("kernel_size", 1.0), ("padding", 4.0)));
+        var error = Refused(() => tree.Run(rand(2, 1, 3)));
+
+        Assert.Contains("an output of size -5 in spatial dimension 0", error.Message);
+    }
+
     [Theory]
     [InlineData(-1)]
     [InlineData(10)]
