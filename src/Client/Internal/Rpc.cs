@@ -101,26 +101,58 @@ internal sealed class Rpc
     {
         var run = new RetryRun(repeat, timeout);
         var options = new CallOptions(_headers, run.Deadline, cancellationToken);
-        var context = ResilienceContextPool.Shared.Get(operation, cancellationToken);
-        context.Properties.Set(RetryPolicy.Key, run);
         try
         {
-            return await _retries.ExecuteAsync(
-                static async (context, call) =>
-                {
-                    context.Properties.GetValue(RetryPolicy.Key, null!).Attempts++;
-                    return await call.attempt(call.state, call.options).ConfigureAwait(false);
-                },
-                context,
-                (attempt, state, options)).ConfigureAwait(false);
+            // The first attempt goes past the retry policy, whose bookkeeping a call that succeeds need not pay for.
+            run.Attempts = 1;
+            return await attempt(state, options).ConfigureAwait(false);
         }
         catch (RpcException e)
         {
-            throw Translate(e, run, operation, cancellationToken);
+            return await RepeatAsync(e, attempt, state, options, run, operation).ConfigureAwait(false);
+        }
+    }
+
+    private async Task<T> RepeatAsync<TState, T>(
+        RpcException first, Func<TState, CallOptions, Task<T>> attempt, TState state, CallOptions options, RetryRun run, string operation)
+    {
+        var context = ResilienceContextPool.Shared.Get(operation, options.CancellationToken);
+        context.Properties.Set(RetryPolicy.Key, run);
+        try
+        {
+            // To the policy the failure that there was is that of its own first attempt.
+            return await _retries.ExecuteAsync(
+                static (context, call) =>
+                {
+                    var run = context.Properties.GetValue(RetryPolicy.Key, null!);
+                    if (call.failure.Take() is { } failure)
+                        return ValueTask.FromException<T>(failure);
+                    run.Attempts++;
+                    return new ValueTask<T>(call.attempt(call.state, call.options));
+                },
+                context,
+                (failure: new FirstFailure(first), attempt, state, options)).ConfigureAwait(false);
+        }
+        catch (RpcException e)
+        {
+            throw Translate(e, run, operation, options.CancellationToken);
         }
         finally
         {
             ResilienceContextPool.Shared.Return(context);
+        }
+    }
+
+    /// <summary>A failure that is told once.</summary>
+    private sealed class FirstFailure(RpcException failure)
+    {
+        private RpcException? _failure = failure;
+
+        public RpcException? Take()
+        {
+            var taken = _failure;
+            _failure = null;
+            return taken;
         }
     }
 
