@@ -19,6 +19,9 @@ internal static class BenchCommand
     /// <summary>Nothing matches <c>--only</c>.</summary>
     private const int Usage = 2;
 
+    /// <summary>A file has no width of its own; nothing in the table is longer.</summary>
+    private const int RedirectedWidth = 160;
+
     /// <summary>Defines it.</summary>
     public static RootCommand Create()
     {
@@ -76,6 +79,11 @@ internal static class BenchCommand
         }
 
         rows.RemoveAll(row => !matches(row.Name));
+        if (Console.IsOutputRedirected)
+        {
+            AnsiConsole.Profile.Width = RedirectedWidth;
+        }
+
         ReportTable.Print(AnsiConsole.Console, machine, rows);
         if (json is not null)
         {

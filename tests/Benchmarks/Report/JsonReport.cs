@@ -19,7 +19,7 @@ internal static class JsonReport
     {
         var results = rows.Select(row => new Entry(
             row.Name, Round(row.Value), row.Unit, row.Target?.Value, row.Target?.Op, row.Ok,
-            row.Quartiles is { } quartiles ? [Round(quartiles.Low), Round(quartiles.High)] : null));
+            row.Quartiles is { } quartiles ? [Round(quartiles.Low), Round(quartiles.High)] : null, row.Note));
         var temporary = path + ".tmp";
         File.WriteAllText(temporary, JsonSerializer.Serialize(new { machine, results }, Options) + "\n");
         File.Move(temporary, path, overwrite: true);
@@ -29,5 +29,5 @@ internal static class JsonReport
     private static double Round(double value) =>
         value == 0 || !double.IsFinite(value) ? value : Math.Round(value, Math.Clamp(3 - (int)Math.Floor(Math.Log10(Math.Abs(value))), 0, 15));
 
-    private sealed record Entry(string Name, double Value, string Unit, double? Target, string? Op, bool? Ok, double[]? Quartiles);
+    private sealed record Entry(string Name, double Value, string Unit, double? Target, string? Op, bool? Ok, double[]? Quartiles, string? Note);
 }

@@ -6,6 +6,9 @@ namespace Sconce.Benchmarks.Report;
 /// <summary>The table that the benchmark prints.</summary>
 internal static class ReportTable
 {
+    /// <summary>On narrower terminals the quartiles are left out; the JSON file has them.</summary>
+    private const int WideFrom = 100;
+
     /// <summary>Prints the machine and the rows, claims first.</summary>
     public static void Print(IAnsiConsole console, Machine machine, IReadOnlyList<Row> rows)
     {
@@ -16,41 +19,39 @@ internal static class ReportTable
 
         console.WriteLine();
         var claims = rows.Where(row => row.Target is not null).ToList();
-        if (claims.Count > 0)
-        {
-            var table = NewTable("claim", "value", "quartiles", "unit", "target", "");
-            foreach (var row in claims)
-            {
-                table.AddRow(
-                    Markup.Escape(row.Name), Number(row.Value), Quartiles(row), row.Unit,
-                    $"{row.Target!.Op} {Number(row.Target.Value)}", row.Ok == true ? "[green]ok[/]" : "[red]missed[/]");
-            }
-
-            console.Write(table);
-        }
-
         var figures = rows.Where(row => row.Target is null).ToList();
-        if (figures.Count > 0)
+        var wide = console.Profile.Width >= WideFrom;
+        Print(console, wide, "claim", claims, ["target", ""], row =>
+            [$"{row.Target!.Op} {Number(row.Target.Value)}", row.Ok == true ? "[green]ok[/]" : "[red]missed[/]"]);
+        foreach (var row in claims.Where(row => row.Note is not null))
         {
-            var table = NewTable("figure", "value", "quartiles", "unit");
-            foreach (var row in figures)
-            {
-                table.AddRow(Markup.Escape(row.Name), Number(row.Value), Quartiles(row), row.Unit);
-            }
-
-            console.Write(table);
+            console.WriteLine($"{row.Name}: {row.Note}");
         }
+
+        console.WriteLine();
+        Print(console, wide, "figure", figures, [], _ => []);
     }
 
-    private static Table NewTable(params string[] columns)
+    private static void Print(IAnsiConsole console, bool wide, string title, List<Row> rows, string[] more, Func<Row, string[]> moreCells)
     {
+        if (rows.Count == 0)
+        {
+            return;
+        }
+
         var table = new Table().Border(TableBorder.Simple);
+        string[] columns = [title, "value", .. wide ? ["quartiles"] : Array.Empty<string>(), "unit", .. more];
         foreach (var column in columns)
         {
             table.AddColumn(new TableColumn(column) { NoWrap = true, Alignment = column is "value" or "quartiles" ? Justify.Right : Justify.Left });
         }
 
-        return table;
+        foreach (var row in rows)
+        {
+            table.AddRow([Markup.Escape(row.Name), Number(row.Value), .. wide ? [Quartiles(row)] : Array.Empty<string>(), row.Unit, .. moreCells(row)]);
+        }
+
+        console.Write(table);
     }
 
     private static string Quartiles(Row row) => row.Quartiles is { } q ? $"{Number(q.Low)} – {Number(q.High)}" : "";

@@ -12,6 +12,9 @@ internal sealed record Row(string Name, double Value, string Unit, Target? Targe
     /// <summary>First and third quartile over the blocks, where there were several.</summary>
     public (double Low, double High)? Quartiles { get; init; }
 
+    /// <summary>How a claim was measured.</summary>
+    public string? Note { get; init; }
+
     /// <summary>Whether a claim holds; null for a figure.</summary>
     public bool? Ok => Target?.Holds(Value);
 

@@ -39,7 +39,7 @@ internal sealed record Pace(int Rounds, TimeSpan Block, TimeSpan WarmUp)
     public static readonly Pace Full = new(11, TimeSpan.FromMilliseconds(500), TimeSpan.FromSeconds(2));
 
     /// <summary>Enough to see that everything runs; its figures are rough.</summary>
-    public static readonly Pace Quick = new(3, TimeSpan.FromMilliseconds(150), TimeSpan.FromMilliseconds(300));
+    public static readonly Pace Quick = new(3, TimeSpan.FromMilliseconds(150), TimeSpan.FromSeconds(1));
 
     /// <summary>Fewer rounds, for parts that are figures only.</summary>
     public Pace Shorter => this with { Rounds = Math.Max(3, Rounds / 2) };
