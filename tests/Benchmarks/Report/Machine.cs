@@ -5,7 +5,7 @@ namespace Sconce.Benchmarks.Report;
 
 /// <summary>What the figures were measured on.</summary>
 internal sealed record Machine(
-    string Cpu, int Cores, double MemoryGiB, string Os, string Dotnet, string LibtorchThreads, double LoadAverage, bool Busy, DateTimeOffset At)
+    string Cpu, int Cores, double MemoryGib, string Os, string Dotnet, string LibtorchThreads, double LoadAverage, bool Busy, DateTimeOffset At)
 {
     /// <summary>Describes this machine as it is now.</summary>
     /// <param name="libtorchThreads">Intra-op threads that both sides give libtorch.</param>
@@ -27,7 +27,7 @@ internal sealed record Machine(
     /// <summary>The lines printed above the table.</summary>
     public IEnumerable<string> Lines()
     {
-        yield return string.Create(CultureInfo.InvariantCulture, $"{Cpu}, {Cores} cores, {MemoryGiB} GiB; {Os}");
+        yield return string.Create(CultureInfo.InvariantCulture, $"{Cpu}, {Cores} cores, {MemoryGib} GiB; {Os}");
         yield return string.Create(CultureInfo.InvariantCulture, $"{Dotnet}; libtorch: {LibtorchThreads}; load average {LoadAverage:0.00} before the run");
         if (Busy)
         {
