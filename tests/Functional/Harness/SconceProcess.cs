@@ -60,13 +60,14 @@ internal sealed partial class SconceProcess : IAsyncDisposable
         var addressFile = Path.Combine(directory.FullName, "address");
         var start = new ProcessStartInfo(memoryLimit is null ? "dotnet" : "prlimit") { RedirectStandardOutput = true, RedirectStandardError = true, UseShellExecute = false };
         foreach (var argument in (string[])
-                 [.. memoryLimit is { } limit ? (string[])[$"--data={limit}", "dotnet"] : [], Program, "serve", "--port", "0", "--address-file", addressFile,
+                 [.. memoryLimit is { } limit ? (string[])[$"--data={limit}", "dotnet"] : [], Program, "serve", "--address-file", addressFile,
                      "--unix-socket", Path.Combine(directory.FullName, "sconce.sock"), "--log-format", "json"])
         {
             start.ArgumentList.Add(argument);
         }
 
-        foreach (var (setting, value) in settings)
+        (string Setting, string Value)[] port = settings.Any(setting => setting.Setting == "port") ? [] : [("port", "0")];
+        foreach (var (setting, value) in settings.Concat(port))
         {
             start.ArgumentList.Add($"--{setting}");
             start.ArgumentList.Add(value);

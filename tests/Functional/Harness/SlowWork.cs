@@ -2,7 +2,7 @@ using Sconce.V1;
 
 namespace Sconce.Functional.Harness;
 
-/// <summary>A training step that takes about a second of one core, though its module and its input are small.</summary>
+/// <summary>A training step that takes a second or two of one core, though its module and its input are small.</summary>
 internal static class SlowWork
 {
     private const string Input = "slow-input";
@@ -26,5 +26,5 @@ internal static class SlowWork
     public static Task<TrainStepResponse> Start(Stubs stubs, string module) => stubs.Training.TrainStepAsync(Step(module)).ResponseAsync;
 
     /// <summary>Long enough for a step that was just sent to be running, and much shorter than it runs.</summary>
-    public static Task UntilRunningAsync() => Task.Delay(150);
+    public static Task UntilRunningAsync() => Task.Delay(300);
 }
