@@ -1,3 +1,4 @@
+using Sconce.Engine.Hooks;
 using Sconce.Engine.Tensors;
 
 namespace Sconce.Engine.Execution;
@@ -18,6 +19,9 @@ public sealed class BackwardCall
     /// <summary>The generation that the module must be at when the call's turn comes; null takes any.</summary>
     public ulong? IfGeneration { get; init; }
 
+    /// <summary>Hooks for this call alone, on the gradients of parameters; those on other gradients go with the Forward that records the graph.</summary>
+    public IReadOnlyList<HookSpec> Hooks { get; init; } = [];
+
     /// <summary>What comes before <c>output_grads[0]</c> in error paths.</summary>
     public string FieldPrefix { get; init; } = "";
 }
@@ -25,8 +29,8 @@ public sealed class BackwardCall
 /// <summary>The gradients of the inputs.</summary>
 public sealed class BackwardOutcome : IDisposable
 {
-    internal BackwardOutcome(IReadOnlyList<TensorExport?> inputGrads, IReadOnlyList<KeyValuePair<string, TensorExport?>> namedInputGrads, ulong generation) =>
-        (InputGrads, NamedInputGrads, Generation) = (inputGrads, namedInputGrads, generation);
+    internal BackwardOutcome(IReadOnlyList<TensorExport?> inputGrads, IReadOnlyList<KeyValuePair<string, TensorExport?>> namedInputGrads, ulong generation, HookReport hooks) =>
+        (InputGrads, NamedInputGrads, Generation, Hooks) = (inputGrads, namedInputGrads, generation, hooks);
 
     /// <summary>One for each positional input; null for an input that has no gradient.</summary>
     public IReadOnlyList<TensorExport?> InputGrads { get; }
@@ -37,9 +41,13 @@ public sealed class BackwardOutcome : IDisposable
     /// <summary>Generation of the module.</summary>
     public ulong Generation { get; }
 
+    /// <summary>What hooks have to say.</summary>
+    public HookReport Hooks { get; }
+
     /// <inheritdoc/>
     public void Dispose()
     {
+        Hooks.Dispose();
         foreach (var gradient in InputGrads)
         {
             gradient?.Dispose();

@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Sconce.Engine.Hooks;
 using Sconce.Engine.Tensors;
 using static TorchSharp.torch;
 
@@ -7,28 +8,35 @@ namespace Sconce.Engine.Execution;
 /// <summary>Autograd backward through a live graph, on a lane.</summary>
 internal static class BackwardRun
 {
-    public static BackwardOutcome Run(ModuleState state, BackwardCall call, CallTensors tensors)
+    public static BackwardOutcome Run(ModuleState state, HostServices host, BackwardCall call, CallTensors tensors, CallHooks? hooks)
     {
         state.Begin(call.IfGeneration);
         var graph = state.Graphs.Take(call.Graph, state.Generation);
         var used = false;
+        var onGraph = graph.Hooks?.Run;
+        HookRun? onParameters = null;
         try
         {
+            onParameters = CallHooks.PlanParameters(state, host, graph.Hooks?.Call, hooks);
             var (roots, gradients) = Pair(graph, call, tensors);
             state.ChargeGradients();
             used = !call.RetainGraph;
-            Backward(state, graph, roots, gradients, call.RetainGraph);
-            return Collect(graph, state.Generation);
+            ParameterGradients.Backward(onGraph, onParameters, state.Tree, () => Backward(state, graph, roots, gradients, call.RetainGraph));
+            return Collect(graph, state.Generation, Report());
         }
         catch
         {
+            Report().Dispose();
             state.SettleGradients();
             throw;
         }
         finally
         {
             state.Graphs.Return(graph, used);
+            state.Hooks.TrimSlots();
         }
+
+        HookReport Report() => HookReport.Of(onGraph?.TakeReport() ?? HookReport.Empty, onParameters?.TakeReport() ?? HookReport.Empty);
     }
 
     /// <summary>Pairs each output that takes part with its gradient, and checks them.</summary>
@@ -107,17 +115,18 @@ internal static class BackwardRun
         }
     }
 
-    private static BackwardOutcome Collect(LiveGraph graph, ulong generation)
+    private static BackwardOutcome Collect(LiveGraph graph, ulong generation, HookReport hooks)
     {
         var exports = new List<TensorExport>();
         try
         {
             return new BackwardOutcome(
-                [.. graph.Inputs.Select(Export)], [.. graph.NamedInputs.Select(input => KeyValuePair.Create(input.Key, Export(input.Value)))], generation);
+                [.. graph.Inputs.Select(Export)], [.. graph.NamedInputs.Select(input => KeyValuePair.Create(input.Key, Export(input.Value)))], generation, hooks);
         }
         catch
         {
             exports.ForEach(export => export.Dispose());
+            hooks.Dispose();
             throw;
         }
 

@@ -45,7 +45,7 @@ public sealed class EngineHost : IAsyncDisposable
         var ledger = new MemoryLedger(options);
         var sessions = new SessionTable(options, time);
         _services = new HostServices(
-            options, new LanePool(options.Lanes), new Admission(options), ledger, sessions, new KeptTensors(options, ledger, sessions, time), time);
+            options, new LanePool(options.Lanes), new Admission(options), ledger, sessions, new KeptTensors(options, ledger, sessions, time), time, _log, name => _modules.GetValueOrDefault(name));
         _gate = new Gate(_services.Lanes, _services.Admission, "");
         _sweeper = time.CreateTimer(static host => ((EngineHost)host!).Sweep(), this, SweepEvery, SweepEvery);
     }
@@ -161,7 +161,14 @@ public sealed class EngineHost : IAsyncDisposable
                 module.State.Begin(ifGeneration);
                 var bytes = ModuleTree.BytesOf(module.State.Tree.Find(path));
                 var charge = new MemoryCharge(Ledger, MemoryUse.Modules, "the module", copy, bytes);
-                return Host(copy, charge, _ => ModuleCopy.DeepCopy(module.State.Tree, path));
+                var hosted = Host(copy, charge, _ => ModuleCopy.DeepCopy(module.State.Tree, path));
+                if (path.Length == 0)
+                {
+                    // As copy.deepcopy does.
+                    hosted.State.Hooks.CopyFrom(module.State.Hooks);
+                }
+
+                return hosted;
             }, cancellationToken).ConfigureAwait(false));
         }
         catch

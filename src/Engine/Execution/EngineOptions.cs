@@ -57,6 +57,12 @@ public sealed class EngineOptions
     /// <summary>Most kept tensors.</summary>
     public int MaxKeptTensors { get; set; } = 10_000;
 
+    /// <summary>Most registered hooks of one module.</summary>
+    public int MaxHooksPerModule { get; set; } = 1024;
+
+    /// <summary>Most callers that may watch the hooks of one module at once.</summary>
+    public int MaxWatchersPerModule { get; set; } = 64;
+
     /// <summary>Deepest nesting of a module spec. libtorch and .NET recurse along it, so it cannot be raised at will; and over the wire protobuf
     /// itself stops at a nesting of 100 messages, which is 48 modules, without saying more than that.</summary>
     public int MaxSpecDepth { get; set; } = 40;
@@ -84,6 +90,8 @@ public sealed class EngineOptions
         AtLeast(MaxModules, 1, nameof(MaxModules));
         AtLeast(MaxSessions, 1, nameof(MaxSessions));
         AtLeast(MaxKeptTensors, 1, nameof(MaxKeptTensors));
+        AtLeast(MaxHooksPerModule, 0, nameof(MaxHooksPerModule));
+        AtLeast(MaxWatchersPerModule, 0, nameof(MaxWatchersPerModule));
         AtLeast(MaxSpecDepth, 1, nameof(MaxSpecDepth));
         AtLeast(MaxSubmodules, 1, nameof(MaxSubmodules));
         AtMost(Lanes, 256, nameof(Lanes));
@@ -146,6 +154,8 @@ public sealed class EngineOptions
         ["max_modules"] = Number(MaxModules),
         ["max_sessions"] = Number(MaxSessions),
         ["max_kept_tensors"] = Number(MaxKeptTensors),
+        ["max_hooks_per_module"] = Number(MaxHooksPerModule),
+        ["max_watchers_per_module"] = Number(MaxWatchersPerModule),
         ["max_spec_depth"] = Number(MaxSpecDepth),
         ["max_submodules"] = Number(MaxSubmodules),
     };

@@ -1,3 +1,4 @@
+using Sconce.Engine.Hooks;
 using Sconce.Engine.Tensors;
 
 namespace Sconce.Engine.Execution;
@@ -42,6 +43,9 @@ public sealed class ForwardCall
     /// <summary>Whether to refuse inputs that hold a NaN or an infinity.</summary>
     public bool RejectNonFinite { get; init; }
 
+    /// <summary>Hooks for this call alone, in order. With a graph, those on gradients stand as long as it does.</summary>
+    public IReadOnlyList<HookSpec> Hooks { get; init; } = [];
+
     /// <summary>The generation that the module must be at when the call's turn comes; null takes any.</summary>
     public ulong? IfGeneration { get; init; }
 }
@@ -49,7 +53,8 @@ public sealed class ForwardCall
 /// <summary>What a module returned. Disposing it frees the output's memory, not the graph.</summary>
 public sealed class ForwardOutcome : IDisposable
 {
-    internal ForwardOutcome(OutputValue output, GraphInfo? graph, ulong generation) => (Output, Graph, Generation) = (output, graph, generation);
+    internal ForwardOutcome(OutputValue output, GraphInfo? graph, ulong generation, HookReport hooks) =>
+        (Output, Graph, Generation, Hooks) = (output, graph, generation, hooks);
 
     /// <summary>The output, in the module's own structure.</summary>
     public OutputValue Output { get; }
@@ -60,6 +65,13 @@ public sealed class ForwardOutcome : IDisposable
     /// <summary>Generation of the module that ran.</summary>
     public ulong Generation { get; }
 
+    /// <summary>What hooks have to say. Where one stopped the call, the output is None.</summary>
+    public HookReport Hooks { get; }
+
     /// <inheritdoc/>
-    public void Dispose() => Output.Dispose();
+    public void Dispose()
+    {
+        Output.Dispose();
+        Hooks.Dispose();
+    }
 }

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Sconce.Engine.Hooks;
 using Sconce.Engine.Modules;
 using Sconce.Engine.Tensors;
 using static TorchSharp.torch;
@@ -6,16 +7,27 @@ using static TorchSharp.torch;
 namespace Sconce.Engine.Execution;
 
 /// <summary>One forward: the hot path, so a class of its own instead of closures.</summary>
-internal sealed class ForwardWork(ModuleState state, HostServices host, ForwardCall call, CallTensors tensors) : LaneWork<ForwardOutcome>
+internal sealed class ForwardWork(ModuleState state, HostServices host, ForwardCall call, CallTensors tensors, CallHooks? hooks) : LaneWork<ForwardOutcome>
 {
-    // In eval mode nothing of the module changes, so others may run beside it. In training mode statistics and random streams move.
-    internal override GateMode Mode => call.RecordGraph || state.AnyTraining || state.Traits.AlwaysDraws ? GateMode.Exclusive : GateMode.Shared;
+    private static readonly Dictionary<string, ModuleState?> NoOthers = [];
+
+    private bool _hooksKept;
+
+    /// <summary>How the call must hold the module. In eval mode nothing of the module changes, so others may run beside it. In training mode statistics and random
+    /// streams move; hooks that use slots need them for themselves.</summary>
+    public GateMode ModuleMode =>
+        call.RecordGraph || state.AnyTraining || state.Traits.AlwaysDraws || state.Hooks.Plan.UsesSlots || hooks is { UsesSlots: true } ? GateMode.Exclusive : GateMode.Shared;
+
+    /// <summary>Other modules that hooks of the call run, where their gates and this one's are held already.</summary>
+    public HeldModules? HeldModules { get; set; }
+
+    internal override GateMode Mode => HeldModules is null ? ModuleMode : GateMode.Shared;
 
     /// <summary>Whether it may run on the caller's thread. That the module is in eval mode is the gate's to see.</summary>
     internal bool IsShort => IsUsual && !state.Traits.AlwaysDraws && state.ShortForwards.Holds(tensors.Bytes);
 
     /// <summary>The forward that the times are kept of: of the whole module, with inputs whose bytes came with the call.</summary>
-    private bool IsUsual => call.Path.Length == 0 && !call.RecordGraph && !tensors.UsesKept;
+    private bool IsUsual => call.Path.Length == 0 && !call.RecordGraph && !tensors.UsesKept && HeldModules is null;
 
     protected override ForwardOutcome Execute()
     {
@@ -38,33 +50,65 @@ internal sealed class ForwardWork(ModuleState state, HostServices host, ForwardC
             tensors.CheckFinite(call.Inputs);
         }
 
+        var run = CallHooks.Plan(state, host, hooks, HeldModules?.States ?? NoOthers);
         state.MoveBuffers();
         // Without a delegate where there is no need of one.
-        return state.MayDraw ? state.Draw(() => Forward(node)) : Forward(node);
+        return run is not null ? WithHooks(node, run) : state.MayDraw ? state.Draw(() => Forward(node, null)) : Forward(node, null);
     }
 
-    protected override void Release() => tensors.Dispose();
+    protected override void Release()
+    {
+        tensors.Dispose();
+        if (!_hooksKept)
+        {
+            hooks?.Dispose();
+        }
+    }
 
-    private ForwardOutcome Forward(ModuleNode node)
+    private ForwardOutcome WithHooks(ModuleNode node, HookRun run)
+    {
+        try
+        {
+            return state.Draw(() => Forward(node, run));
+        }
+        catch (HookStopException)
+        {
+            return new ForwardOutcome(OutputValue.Export(TensorTree.None), null, state.Generation, run.TakeReport());
+        }
+        catch
+        {
+            run.TakeReport().Dispose();
+            throw;
+        }
+        finally
+        {
+            if (Held == GateMode.Exclusive || HeldModules is not null)
+            {
+                state.Hooks.TrimSlots();
+            }
+        }
+    }
+
+    private ForwardOutcome Forward(ModuleNode node, HookRun? run)
     {
         if (call.RecordGraph)
         {
-            return Record(node);
+            return Record(node, run);
         }
 
         using (no_grad())
         {
-            var output = node.Call(tensors.Arguments(call.Inputs), new CallContext(call.Path));
-            return new ForwardOutcome(OutputValue.Export(output), null, state.Generation);
+            var output = node.Call(tensors.Arguments(call.Inputs), new CallContext(call.Path) { Hooks = run });
+            return new ForwardOutcome(OutputValue.Export(output), null, state.Generation, run?.TakeReport() ?? HookReport.Empty);
         }
     }
 
-    private ForwardOutcome Record(ModuleNode node)
+    private ForwardOutcome Record(ModuleNode node, HookRun? run)
     {
         var ttl = TimeToLive.Check(call.GraphTtl, host.Options.GraphTtl, host.Options, call.Inputs.FieldPrefix + "graph_ttl");
         var owner = host.Sessions.Find(call.Session);
         state.Graphs.CheckRoom();
-        var context = new CallContext(call.Path) { CountBytes = true };
+        var context = new CallContext(call.Path) { CountBytes = true, Hooks = run };
         var output = node.Call(call.InputGrads ? RequireGrads() : tensors.Arguments(call.Inputs), context);
         var exported = OutputValue.Export(output);
         MemoryCharge? charge = null;
@@ -77,10 +121,11 @@ internal sealed class ForwardWork(ModuleState state, HostServices host, ForwardC
                 [.. output.Flatten().Select(tensor => tensor.DetachFromDisposeScope())],
                 [.. tensors.Positional.Select(value => value.Tensor)],
                 [.. tensors.Named.Select(value => KeyValuePair.Create(value.Key, value.Value.Tensor))],
-                state.MovingBuffers, charge, owner);
+                state.MovingBuffers, run is null ? null : (run, hooks), charge, owner);
             state.Graphs.Add(graph);
             tensors.Disown();
-            return new ForwardOutcome(exported, info, state.Generation);
+            _hooksKept = true;
+            return new ForwardOutcome(exported, info, state.Generation, run?.TakeReport() ?? HookReport.Empty);
         }
         catch
         {

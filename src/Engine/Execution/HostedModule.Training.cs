@@ -1,3 +1,5 @@
+using Sconce.Engine.Hooks;
+using Sconce.Engine.Tensors;
 using Sconce.Engine.Training;
 
 namespace Sconce.Engine.Execution;
@@ -40,8 +42,8 @@ public sealed partial class HostedModule
     public Task<StepResult> ForwardBackwardAsync(ForwardBackwardCall call, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(call);
-        return WithLoss(call.Loss, call.Inputs, loss => WithTensors(call.Inputs, call.Targets, call.Inputs.FieldPrefix, "targets",
-            tensors => TrainingRun.ForwardBackward(_state, call, loss, tensors), cancellationToken));
+        return WithLoss(call.Loss, call.Inputs, call.Hooks, call.Targets,
+            (loss, tensors, hooks) => TrainingRun.ForwardBackward(_state, call, loss, tensors, hooks), cancellationToken);
     }
 
     /// <summary>Forward, loss, zero_grad, backward, clip, step and scheduler step.</summary>
@@ -50,8 +52,8 @@ public sealed partial class HostedModule
     public Task<StepResult> TrainStepAsync(TrainStepCall call, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(call);
-        return WithLoss(call.Loss, call.Inputs, loss => WithTensors(call.Inputs, call.Targets, call.Inputs.FieldPrefix, "targets",
-            tensors => TrainingRun.Step(_state, call, loss, tensors), cancellationToken));
+        return WithLoss(call.Loss, call.Inputs, call.Hooks, call.Targets,
+            (loss, tensors, hooks) => TrainingRun.Step(_state, call, loss, tensors, hooks), cancellationToken);
     }
 
     /// <summary>Makes an optimizer over parameters of the module.</summary>
@@ -188,12 +190,16 @@ public sealed partial class HostedModule
             return OptimizerDescription.Of(found);
         }, cancellationToken);
 
-    private static Task<StepResult> WithLoss(LossSpec spec, CallInputs inputs, Func<LossFunction, Task<StepResult>> run)
+    private Task<StepResult> WithLoss(
+        LossSpec spec, CallInputs inputs, IReadOnlyList<HookSpec> specs, IReadOnlyList<TensorInput> targets, Func<LossFunction, CallTensors, HookRun?, StepResult> step, CancellationToken cancellationToken)
     {
         try
         {
             // Before any tensor is made: a loss that is misspelt needs no turn.
-            return run(LossFunction.Create(spec.Type, spec.Args, inputs.FieldPrefix + "loss"));
+            var loss = LossFunction.Create(spec.Type, spec.Args, inputs.FieldPrefix + "loss");
+            var hooks = CallHooks.Accept(specs, inputs.FieldPrefix + "hooks", _host, mayShare: true, MetInTraining);
+            return WithTensors(inputs, targets, inputs.FieldPrefix, "targets", hooks,
+                (tensors, held) => TrainingRun.WithHooks(_state, _host, hooks, held, run => step(loss, tensors, run)), cancellationToken);
         }
         catch (EngineException exception)
         {

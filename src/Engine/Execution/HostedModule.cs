@@ -1,7 +1,9 @@
 using Sconce.Engine.Catalog;
+using Sconce.Engine.Hooks;
 using Sconce.Engine.Modules;
 using Sconce.Engine.Tensors;
 using Sconce.Engine.Weights;
+using static TorchSharp.torch;
 
 namespace Sconce.Engine.Execution;
 
@@ -19,6 +21,7 @@ public sealed partial class HostedModule
     {
         (_state, _host) = (state, host);
         _gate = new Gate(host.Lanes, host.Admission, state.Name);
+        state.Hooks.Dropped += FreeWhenAlone;
     }
 
     /// <summary>Its name.</summary>
@@ -37,11 +40,21 @@ public sealed partial class HostedModule
     public Task<ForwardOutcome> ForwardAsync(ForwardCall call, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(call);
+        CallHooks? hooks = null;
         try
         {
             // A graph outlives the request's memory.
+            hooks = CallHooks.Accept(call.Hooks, call.Inputs.FieldPrefix + "hooks", _host, mayShare: !call.RecordGraph, call.RecordGraph ? MetInRecordedForward : MetInForward);
             var tensors = CallTensors.Import(_host, Name, call.Inputs, [], "", "", mayShare: !call.RecordGraph);
-            var work = new ForwardWork(_state, _host, call, tensors);
+            var work = new ForwardWork(_state, _host, call, tensors, hooks);
+            // The work disposes them from here on.
+            var accepted = hooks;
+            hooks = null;
+            if (NeedsOthers(accepted))
+            {
+                return WithOthers(work, held => work.HeldModules = held, () => work.ModuleMode, accepted, cancellationToken);
+            }
+
             if (cancellationToken.IsCancellationRequested || !work.IsShort || !work.TryRunHere(_gate, _host.Lanes))
             {
                 work.Enter(_gate, cancellationToken);
@@ -51,6 +64,7 @@ public sealed partial class HostedModule
         }
         catch (EngineException exception)
         {
+            hooks?.Dispose();
             return Task.FromException<ForwardOutcome>(exception);
         }
     }
@@ -71,7 +85,15 @@ public sealed partial class HostedModule
     public Task<BackwardOutcome> BackwardAsync(BackwardCall call, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(call);
-        return WithTensors(null, call.OutputGrads, call.FieldPrefix, "output_grads", tensors => BackwardRun.Run(_state, call, tensors), cancellationToken);
+        try
+        {
+            var hooks = CallHooks.Accept(call.Hooks, call.FieldPrefix + "hooks", _host, mayShare: true, MetInBackward);
+            return WithTensors(null, call.OutputGrads, call.FieldPrefix, "output_grads", hooks, (tensors, _) => BackwardRun.Run(_state, _host, call, tensors, hooks), cancellationToken);
+        }
+        catch (EngineException exception)
+        {
+            return Task.FromException<BackwardOutcome>(exception);
+        }
     }
 
     /// <summary>Frees a live graph, at once.</summary>
@@ -89,7 +111,7 @@ public sealed partial class HostedModule
     {
         var node = _state.Tree.Find(path);
         var policy = new TrainPolicy(_state.Tree.Policy.NormEval, _state.Tree.Policy.Frozen);
-        return new ModuleDescription(Summary, NodeDescriber.Describe("", path, node), ModuleTree.Repr(node), policy);
+        return new ModuleDescription(Summary, NodeDescriber.Describe("", path, node, _state.Hooks.Plan), ModuleTree.Repr(node), policy);
     }, cancellationToken);
 
     /// <summary><c>nn.Module.train</c>; what the train policy holds stays in eval mode.</summary>
@@ -153,8 +175,9 @@ public sealed partial class HostedModule
     /// <param name="cancellationToken">Takes the call back while it waits.</param>
     public Task<StateSnapshot> GetStateAsync(string path, IReadOnlyList<string> keys, CancellationToken cancellationToken) => Read(() =>
     {
-        var entries = ModuleTree.State(_state.Tree.Find(path)).Where(entry => keys.Count == 0 || keys.Any(key => Glob.Matches(key, entry.Key)));
-        return StateSnapshot.Copy([.. entries.Select(entry => (entry.Key, entry.Tensor))], _host.Ledger, "a copy of the state of module", Name, _state.Generation);
+        IReadOnlyList<(string Key, Tensor Value)> entries = [.. ModuleTree.State(_state.Tree.Find(path)).Select(entry => (entry.Key, entry.Tensor))];
+        entries = ThroughHooks(_state.Hooks.Plan.StateDict, path, entries);
+        return StateSnapshot.Copy([.. entries.Where(entry => keys.Count == 0 || keys.Any(key => Glob.Matches(key, entry.Key)))], _host.Ledger, "a copy of the state of module", Name, _state.Generation);
     }, cancellationToken);
 
     /// <summary>Copies received tensors into parameters and buffers, all of them or none; live graphs are invalidated.</summary>
@@ -169,7 +192,8 @@ public sealed partial class HostedModule
         {
             // Converted copies exist beside what was received until they are in place.
             using var copies = new MemoryCharge(_host.Ledger, MemoryUse.State, "a load into module", Name, upload.TotalBytes);
-            var outcome = upload.Use(entries => StateLoading.Load(_state.Tree.Find(target.Path), entries, strict, upload.Field));
+            var outcome = upload.Use(entries =>
+                StateLoading.Load(_state.Tree.Find(target.Path), ThroughHooks(_state.Hooks.Plan.LoadStateDictPre, target.Path, entries), strict, upload.Field));
             _state.Stepped();
             return new LoadStateOutcome(outcome.MissingKeys, outcome.UnexpectedKeys, _state.Generation);
         }, cancellationToken);
@@ -183,16 +207,32 @@ public sealed partial class HostedModule
         Run(GateMode.Exclusive, ifGeneration, work, null, cancellationToken);
 
     private Task<T> WithTensors<T>(
-        CallInputs? inputs, IReadOnlyList<TensorInput> others, string othersPrefix, string othersField, Func<CallTensors, T> work, CancellationToken cancellationToken)
+        CallInputs? inputs, IReadOnlyList<TensorInput> others, string othersPrefix, string othersField, CallHooks? hooks, Func<CallTensors, HeldModules?, T> work, CancellationToken cancellationToken)
     {
+        CallTensors tensors;
         try
         {
-            var tensors = CallTensors.Import(_host, Name, inputs, others, othersPrefix, othersField, mayShare: true);
-            return Run(GateMode.Exclusive, null, () => work(tensors), tensors.Dispose, cancellationToken);
+            tensors = CallTensors.Import(_host, Name, inputs, others, othersPrefix, othersField, mayShare: true);
         }
         catch (EngineException exception)
         {
+            hooks?.Dispose();
             return Task.FromException<T>(exception);
+        }
+
+        if (NeedsOthers(hooks))
+        {
+            HeldModules? held = null;
+            var call = new LaneCall<T>(GateMode.Shared, () => work(tensors, held), Release);
+            return WithOthers(call, taken => held = taken, () => GateMode.Exclusive, hooks, cancellationToken);
+        }
+
+        return Run(GateMode.Exclusive, null, () => work(tensors, null), Release, cancellationToken);
+
+        void Release()
+        {
+            tensors.Dispose();
+            hooks?.Dispose();
         }
     }
 

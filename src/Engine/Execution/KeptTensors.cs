@@ -92,6 +92,46 @@ public sealed class KeptTensors
         }
     }
 
+    /// <summary>Keeps a tensor that a hook captured, in place of what was kept under its id.</summary>
+    /// <param name="id">Its id.</param>
+    /// <param name="tensor">The tensor; it stays the caller's, and its memory is shared.</param>
+    /// <param name="ttl">Time to live; null takes the host's default.</param>
+    /// <param name="session">The session that owns it; empty for none.</param>
+    internal void Replace(string id, Tensor tensor, TimeSpan? ttl, string session)
+    {
+        var lifetime = TimeToLive.Check(ttl, _options.KeptTensorTtl, _options, "ttl");
+        var owner = _sessions.Find(session);
+        var charge = new MemoryCharge(_ledger, MemoryUse.KeptTensors, "the kept tensor", id, tensor.numel() * tensor.ElementSize);
+        var entry = new Entry(this, id, tensor.dtype.ToElementType(), tensor.shape, tensor.alias().DetachFromDisposeScope(), charge, owner, lifetime) { Expires = _time.GetUtcNow() + lifetime };
+        Entry? old = null;
+        try
+        {
+            lock (_lock)
+            {
+                if (!_entries.ContainsKey(id) && _entries.Count >= _options.MaxKeptTensors)
+                {
+                    throw EngineException.Exhausted("another kept tensor", new QuotaRef("max_kept_tensors", 1, _entries.Count, _options.MaxKeptTensors));
+                }
+
+                if (owner is not null && !owner.TryOwn(entry))
+                {
+                    throw SessionTable.NotFound(session);
+                }
+
+                _entries.Remove(id, out old);
+                _entries.Add(id, entry);
+            }
+        }
+        catch
+        {
+            entry.Tensor.Dispose();
+            charge.Dispose();
+            throw;
+        }
+
+        old?.Free();
+    }
+
     /// <summary>A kept tensor with its content.</summary>
     /// <param name="id">Its id.</param>
     /// <exception cref="EngineException">There is none.</exception>

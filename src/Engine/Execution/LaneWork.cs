@@ -46,6 +46,12 @@ internal abstract class LaneWork
     {
     }
 
+    /// <summary>Whether it keeps the module when it has run, until <see cref="Leave"/>.</summary>
+    private protected virtual bool Stays => false;
+
+    /// <summary>Gives up the module that it kept.</summary>
+    private protected void Leave() => _gate!.Exit(this);
+
     /// <summary>Puts the call into a gate's queue.</summary>
     internal void Enter(Gate gate, CancellationToken cancellationToken)
     {
@@ -73,6 +79,9 @@ internal abstract class LaneWork
             throw;
         }
     }
+
+    /// <summary>Frees what a call holds that never entered a queue.</summary>
+    internal void Discard() => Release();
 
     /// <summary>Takes the call back, unless it runs already.</summary>
     internal void Withdraw(Exception? error)
@@ -135,8 +144,12 @@ internal abstract class LaneWork
         }
 
         Release();
-        // Before the caller is told: whoever waits for the answer finds the module free.
-        _gate!.Exit(this);
+        if (!Stays)
+        {
+            // Before the caller is told: whoever waits for the answer finds the module free.
+            Leave();
+        }
+
         Complete();
     }
 }

@@ -1,3 +1,4 @@
+using Sconce.Engine.Hooks;
 using static TorchSharp.torch;
 
 namespace Sconce.Engine.Execution;
@@ -16,6 +17,7 @@ public sealed record GraphInfo(string Id, DateTimeOffset Expires, long Estimated
 /// <param name="inputs">The positional inputs; null for None.</param>
 /// <param name="namedInputs">The named inputs; null for None.</param>
 /// <param name="moving">Buffers of submodules that were in training mode.</param>
+/// <param name="hooks">The hooks that its forward met, and those of them that came with the call; null for none.</param>
 /// <param name="charge">What the ledger holds for it.</param>
 /// <param name="owner">The session that owns it, or null.</param>
 internal sealed class LiveGraph(
@@ -26,6 +28,7 @@ internal sealed class LiveGraph(
     IReadOnlyList<Tensor?> inputs,
     IReadOnlyList<KeyValuePair<string, Tensor?>> namedInputs,
     IReadOnlyList<Tensor> moving,
+    (HookRun Run, CallHooks? Call)? hooks,
     MemoryCharge charge,
     Session? owner) : ISessionOwned
 {
@@ -40,6 +43,9 @@ internal sealed class LiveGraph(
     public IReadOnlyList<KeyValuePair<string, Tensor?>> NamedInputs => namedInputs;
 
     public Session? Owner => owner;
+
+    /// <summary>The hooks that its forward met, and those of them that came with the call; null for none.</summary>
+    public (HookRun Run, CallHooks? Call)? Hooks => hooks;
 
     /// <summary>
     /// Whether a forward that moves these buffers would spoil it. What was in eval mode computed with its running statistics and needs them again; libtorch
@@ -61,6 +67,7 @@ internal sealed class LiveGraph(
     {
         owner?.Disown(this);
         FreeTensors(outputs, inputs, namedInputs);
+        hooks?.Call?.Dispose();
         charge.Dispose();
     }
 

@@ -7,4 +7,7 @@ internal static partial class Log
 {
     [LoggerMessage(1001, LogLevel.Warning, "Calls were still running {Limit} after the drain began; they are left behind")]
     public static partial void DrainTimedOut(ILogger logger, TimeSpan limit);
+
+    [LoggerMessage(1002, LogLevel.Warning, "The hook {Hook} of module {Module} failed at {Path} and was detached: {Failure}")]
+    public static partial void HookDetached(ILogger logger, string hook, string module, string path, string failure);
 }

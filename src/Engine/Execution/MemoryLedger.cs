@@ -23,6 +23,9 @@ public enum MemoryUse
 
     /// <summary>Inputs of calls that wait or run.</summary>
     Inputs,
+
+    /// <summary>Operands and slots of hooks, and what hooks have captured and nobody has read yet.</summary>
+    Hooks,
 }
 
 /// <summary>The ledger's figures at one moment, in bytes.</summary>

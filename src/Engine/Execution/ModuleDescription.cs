@@ -46,8 +46,10 @@ public sealed record TrainPolicy(bool NormEval, IReadOnlyList<string> Frozen);
 /// <param name="Parameters">Its own parameters, in order.</param>
 /// <param name="Buffers">Its own buffers, in order.</param>
 /// <param name="Children">Its children, in order.</param>
+/// <param name="Hooks">Ids of the hooks that stand at it, in the order they run in.</param>
 public sealed record NodeDescription(
-    string Name, string Path, string Type, string ExtraRepr, bool Training, IReadOnlyList<TensorDescription> Parameters, IReadOnlyList<TensorDescription> Buffers, IReadOnlyList<NodeDescription> Children);
+    string Name, string Path, string Type, string ExtraRepr, bool Training, IReadOnlyList<TensorDescription> Parameters, IReadOnlyList<TensorDescription> Buffers, IReadOnlyList<NodeDescription> Children,
+    IReadOnlyList<string> Hooks);
 
 /// <summary>A parameter or a buffer.</summary>
 /// <param name="Name">Its name in its module.</param>

@@ -1,3 +1,4 @@
+using Sconce.Engine.Hooks;
 using Sconce.Engine.Modules;
 using Sconce.Engine.Tensors;
 using Sconce.Engine.Training;
@@ -27,6 +28,7 @@ internal sealed class ModuleState : IDisposable
         _gradients = new MemoryCharge(host.Ledger, MemoryUse.Gradients, "the gradients of module", name);
         Graphs = new GraphTable(name, host.Options, host.Time);
         Optimizers = new OptimizerTable(name, tree, host.Ledger);
+        Hooks = new HookTable(name, tree, host);
         Traits = ModuleTraits.Of(tree.Spec);
         ShortForwards = new ShortForwards(host.Options.Device);
         Refresh();
@@ -40,6 +42,9 @@ internal sealed class ModuleState : IDisposable
     public GraphTable Graphs { get; }
 
     public OptimizerTable Optimizers { get; }
+
+    /// <summary>The registered hooks. Its plan may be read from any thread.</summary>
+    public HookTable Hooks { get; }
 
     public ModuleTraits Traits { get; }
 
@@ -57,6 +62,9 @@ internal sealed class ModuleState : IDisposable
 
     /// <summary>The summary as of the last change. May be read from any thread.</summary>
     public ModuleSummary Summary => Volatile.Read(ref _summary) with { Generation = Generation, LiveGraphs = Graphs.Count };
+
+    /// <summary>Whether the module was deleted: read it while its gate is held.</summary>
+    public bool IsDeleted => _deleted;
 
     /// <summary>Begins a call's turn: the module must still be there, at the generation that the caller expects.</summary>
     public void Begin(ulong? ifGeneration)
@@ -150,6 +158,7 @@ internal sealed class ModuleState : IDisposable
             }
         }
 
+        Hooks.Resolve();
         AnyTraining = training;
         MovingBuffers = moving;
         _trainableBytes = trainable;
@@ -209,6 +218,7 @@ internal sealed class ModuleState : IDisposable
     {
         _deleted = true;
         Graphs.Clear();
+        Hooks.Dispose();
         Optimizers.Dispose();
         Tree.Dispose();
         _random.Dispose();

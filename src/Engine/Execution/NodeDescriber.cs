@@ -1,3 +1,4 @@
+using Sconce.Engine.Hooks;
 using Sconce.Engine.Modules;
 using Sconce.Engine.Tensors;
 
@@ -7,11 +8,12 @@ namespace Sconce.Engine.Execution;
 internal static class NodeDescriber
 {
     /// <summary>Describes a node and what is below it.</summary>
-    public static NodeDescription Describe(string name, string path, ModuleNode node) =>
+    public static NodeDescription Describe(string name, string path, ModuleNode node, HookPlan hooks) =>
         new(name, path, node.TypeName, node.ExtraRepr, node.Training,
             [.. node.Parameters.Select(Describe)],
             [.. node.Buffers.Select(Describe)],
-            [.. node.Children.Select(child => Describe(child.Key, ModuleTree.Join(path, child.Key), child.Value))]);
+            [.. node.Children.Select(child => Describe(child.Key, ModuleTree.Join(path, child.Key), child.Value, hooks))],
+            [.. hooks.Places.Where(place => place.Node == node).Select(place => place.Hook.Id).Distinct(StringComparer.Ordinal)]);
 
     private static TensorDescription Describe(NamedParameter named)
     {

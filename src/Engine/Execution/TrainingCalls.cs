@@ -1,3 +1,4 @@
+using Sconce.Engine.Hooks;
 using Sconce.Engine.Tensors;
 using Sconce.Engine.Training;
 
@@ -26,6 +27,9 @@ public sealed class ForwardBackwardCall
     /// <summary>Whether the module's output is wanted too.</summary>
     public bool ReturnOutput { get; init; }
 
+    /// <summary>Hooks for this call alone, in order.</summary>
+    public IReadOnlyList<HookSpec> Hooks { get; init; } = [];
+
     /// <summary>The generation that the module must be at when the call's turn comes; null takes any.</summary>
     public ulong? IfGeneration { get; init; }
 
@@ -50,6 +54,9 @@ public sealed class TrainStepCall
 
     /// <summary>Whether the module's output is wanted too.</summary>
     public bool ReturnOutput { get; init; }
+
+    /// <summary>Hooks for this call alone, in order.</summary>
+    public IReadOnlyList<HookSpec> Hooks { get; init; } = [];
 
     /// <summary>The generation that the module must be at when the call's turn comes; null takes any.</summary>
     public ulong? IfGeneration { get; init; }
@@ -85,8 +92,15 @@ public sealed class StepResult : IDisposable
     /// <summary>Steps taken by the optimizer; 0 where there is none.</summary>
     public long Steps { get; init; }
 
+    /// <summary>What hooks have to say.</summary>
+    public HookReport Hooks { get; init; } = HookReport.Empty;
+
     /// <inheritdoc/>
-    public void Dispose() => Output?.Dispose();
+    public void Dispose()
+    {
+        Output?.Dispose();
+        Hooks.Dispose();
+    }
 }
 
 /// <summary>What a step of an optimizer did.</summary>

@@ -1,3 +1,4 @@
+using Sconce.Engine.Hooks;
 using Sconce.Engine.Tensors;
 using Sconce.Engine.Training;
 using static TorchSharp.torch;
@@ -7,20 +8,20 @@ namespace Sconce.Engine.Execution;
 /// <summary>Training calls on a lane. A call that fails leaves parameters, buffers and generation as they were.</summary>
 internal static class TrainingRun
 {
-    public static StepResult ForwardBackward(ModuleState state, ForwardBackwardCall call, LossFunction loss, CallTensors tensors)
+    public static StepResult ForwardBackward(ModuleState state, ForwardBackwardCall call, LossFunction loss, CallTensors tensors, HookRun? hooks)
     {
         state.Begin(call.IfGeneration);
-        var batch = new TrainingBatch(state.Tree.Find(call.Path), call.Path, tensors.Arguments(call.Inputs), loss, Targets(tensors, call.Inputs), call.ReturnOutput);
+        var batch = new TrainingBatch(state.Tree.Find(call.Path), call.Path, tensors.Arguments(call.Inputs), loss, Targets(tensors, call.Inputs), call.ReturnOutput) { Hooks = hooks };
         state.ChargeGradients();
-        var outcome = OrRestored(state, () => TrainingStep.ForwardBackward(batch, call.LossScale));
-        return new StepResult { Loss = outcome.Loss, Output = Export(outcome), Generation = state.Generation };
+        var outcome = OrRestored(state, () => TrainingStep.ForwardBackward(state.Tree, batch, call.LossScale));
+        return new StepResult { Loss = outcome.Loss, Output = Export(outcome), Generation = state.Generation, Hooks = hooks?.TakeReport() ?? HookReport.Empty };
     }
 
-    public static StepResult Step(ModuleState state, TrainStepCall call, LossFunction loss, CallTensors tensors)
+    public static StepResult Step(ModuleState state, TrainStepCall call, LossFunction loss, CallTensors tensors, HookRun? hooks)
     {
         state.Begin(call.IfGeneration);
         var optimizer = state.Optimizers.Find(call.Optimizer);
-        var batch = new TrainingBatch(state.Tree.Find(call.Path), call.Path, tensors.Arguments(call.Inputs), loss, Targets(tensors, call.Inputs), call.ReturnOutput);
+        var batch = new TrainingBatch(state.Tree.Find(call.Path), call.Path, tensors.Arguments(call.Inputs), loss, Targets(tensors, call.Inputs), call.ReturnOutput) { Hooks = hooks };
         state.ChargeGradients();
         var outcome = OrRestored(state, () => TrainingStep.Run(state.Tree, batch, new StepOptions(optimizer, call.ZeroGrad, call.Clip, call.SchedulerStep)));
         state.Stepped();
@@ -31,7 +32,39 @@ internal static class TrainingRun
             Output = Export(outcome),
             Generation = state.Generation,
             Steps = optimizer.Steps,
+            Hooks = hooks?.TakeReport() ?? HookReport.Empty,
         };
+    }
+
+    /// <summary>Runs a training call with the hooks that it meets.</summary>
+    public static StepResult WithHooks(ModuleState state, HostServices host, CallHooks? call, HeldModules? held, Func<HookRun?, StepResult> step)
+    {
+        var run = CallHooks.Plan(state, host, call, held?.States ?? new Dictionary<string, ModuleState?>());
+        if (run is null)
+        {
+            return step(null);
+        }
+
+        try
+        {
+            return step(run);
+        }
+        catch (HookStopException stop)
+        {
+            run.TakeReport().Dispose();
+            throw EngineException.Precondition("HOOK_STOPPED",
+                $"the hook {EngineException.Quote(stop.Hook)} stopped the forward, so there is no loss; remove it with RemoveHook, or let it act in eval mode only (when.training)",
+                new ResourceRef("hook", stop.Hook));
+        }
+        catch
+        {
+            run.TakeReport().Dispose();
+            throw;
+        }
+        finally
+        {
+            state.Hooks.TrimSlots();
+        }
     }
 
     private static OutputValue? Export(StepOutcome outcome) => outcome.Output is { } output ? OutputValue.Export(output) : null;

@@ -1,3 +1,5 @@
+using Sconce.Engine.Hooks;
+
 namespace Sconce.Engine.Modules;
 
 /// <summary>What goes with one call through the tree: where it is now, and what it has made.</summary>
@@ -11,6 +13,9 @@ public sealed class CallContext(string path = "")
 
     /// <summary>With <see cref="CountBytes"/>: bytes of all outputs of leaf modules and of functions so far, an estimate of what autograd keeps.</summary>
     public long LeafOutputBytes { get; internal set; }
+
+    /// <summary>The hooks that the call meets; null where there are none.</summary>
+    internal HookRun? Hooks { get; init; }
 
     /// <summary>Path from the root of the module that is running now.</summary>
     public string Path => _names.Count == 0 ? path : path.Length == 0 ? string.Join('.', _names) : $"{path}.{string.Join('.', _names)}";

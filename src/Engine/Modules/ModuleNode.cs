@@ -122,9 +122,13 @@ public abstract class ModuleNode : IDisposable
 
     /// <summary>
     /// The one way into a module, whoever calls it: every call of every node comes through here, with inputs already in the order of
-    /// <see cref="Inputs"/>.
+    /// <see cref="Inputs"/>. A call that meets no hooks pays one comparison for them.
     /// </summary>
-    internal TensorTree Invoke(IReadOnlyList<TensorTree> inputs, CallContext context)
+    internal TensorTree Invoke(IReadOnlyList<TensorTree> inputs, CallContext context) =>
+        context.Hooks?.At(this) is { } hooks ? context.Hooks.Around(this, hooks, inputs, context) : Run(inputs, context);
+
+    /// <summary>Runs the module itself, without its hooks.</summary>
+    internal TensorTree Run(IReadOnlyList<TensorTree> inputs, CallContext context)
     {
         TensorTree output;
         try

@@ -56,6 +56,23 @@ public sealed class ModuleTree : IDisposable
         }
     }
 
+    /// <summary>Every path of every submodule, the shared ones under all their names; there may be exponentially many.</summary>
+    /// <param name="root">Where to begin.</param>
+    internal static IEnumerable<(string Path, ModuleNode Node)> AllPaths(ModuleNode root)
+    {
+        var stack = new Stack<(string, ModuleNode)>();
+        stack.Push(("", root));
+        while (stack.TryPop(out var at))
+        {
+            yield return at;
+            var (path, node) = at;
+            for (var i = node.Children.Count - 1; i >= 0; i--)
+            {
+                stack.Push((Join(path, node.Children[i].Key), node.Children[i].Value));
+            }
+        }
+    }
+
     /// <summary>The submodules in the order of <c>nn.Module.apply</c>: children before their parent, each visit under its path.</summary>
     /// <param name="root">Where to begin.</param>
     /// <remarks>As in PyTorch, a shared module is visited again under each of its parents, but once among siblings.</remarks>

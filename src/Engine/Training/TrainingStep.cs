@@ -1,4 +1,5 @@
 using System.Globalization;
+using Sconce.Engine.Hooks;
 using Sconce.Engine.Modules;
 using Sconce.Engine.Tensors;
 using TorchSharp;
@@ -19,7 +20,11 @@ public sealed record StepOutcome(double Loss, double? GradNorm, TensorTree? Outp
 /// <param name="Loss">The loss.</param>
 /// <param name="Targets">What the loss takes besides the output.</param>
 /// <param name="ReturnOutput">Whether the output is wanted.</param>
-public sealed record TrainingBatch(ModuleNode Node, string Path, CallArguments Inputs, LossFunction Loss, IReadOnlyList<Tensor> Targets, bool ReturnOutput = false);
+public sealed record TrainingBatch(ModuleNode Node, string Path, CallArguments Inputs, LossFunction Loss, IReadOnlyList<Tensor> Targets, bool ReturnOutput = false)
+{
+    /// <summary>The hooks that the call meets; null where there are none.</summary>
+    internal HookRun? Hooks { get; init; }
+}
 
 /// <summary>How a step goes on after the loss.</summary>
 /// <param name="Optimizer">What steps.</param>
@@ -32,17 +37,18 @@ public sealed record StepOptions(HostedOptimizer Optimizer, bool ZeroGrad = true
 public static class TrainingStep
 {
     /// <summary>Forward, loss and backward: adds to the gradients.</summary>
+    /// <param name="tree">The module whose parameters gradients are added to.</param>
     /// <param name="batch">The batch.</param>
     /// <param name="scale">The loss is multiplied by this before backward; the loss returned is not.</param>
     /// <exception cref="EngineException">The inputs, the targets or the scale are wrong, or nothing requires a gradient.</exception>
-    public static StepOutcome ForwardBackward(TrainingBatch batch, double scale = 1)
+    public static StepOutcome ForwardBackward(ModuleTree tree, TrainingBatch batch, double scale = 1)
     {
         if (!double.IsFinite(scale))
         {
             throw EngineException.Invalid("loss_scale", string.Create(CultureInfo.InvariantCulture, $"is {scale}; it must be finite"));
         }
 
-        return Backward(batch, scale, null);
+        return Backward(tree, batch, scale, null);
     }
 
     /// <summary>One training step: forward, loss, zero_grad, backward, clip, step and scheduler step.</summary>
@@ -72,7 +78,7 @@ public static class TrainingStep
 
     private static StepOutcome Step(ModuleTree tree, TrainingBatch batch, StepOptions options)
     {
-        var outcome = Backward(batch, 1, options.ZeroGrad ? tree.Root : null);
+        var outcome = Backward(tree, batch, 1, options.ZeroGrad ? tree.Root : null);
         var norm = options.Clip is null ? null : Gradients.Clip(tree.Root, options.Clip);
         options.Optimizer.Step();
         return outcome with { GradNorm = norm };
@@ -89,7 +95,7 @@ public static class TrainingStep
         _ = options.Optimizer.StepWithClosure(() =>
         {
             // The caller gets the output and the norm of the first evaluation, which are those before the step.
-            var outcome = Backward(first is null ? batch : batch with { ReturnOutput = false }, 1, tree.Root);
+            var outcome = Backward(tree, first is null ? batch : batch with { ReturnOutput = false }, 1, tree.Root);
             var norm = options.Clip is null ? null : Gradients.Clip(tree.Root, options.Clip);
             first ??= outcome with { GradNorm = norm };
             return outcome.Loss;
@@ -97,11 +103,11 @@ public static class TrainingStep
         return first!;
     }
 
-    private static StepOutcome Backward(TrainingBatch batch, double scale, ModuleNode? reset)
+    private static StepOutcome Backward(ModuleTree tree, TrainingBatch batch, double scale, ModuleNode? reset)
     {
         using var recording = enable_grad();
         using var scope = NewDisposeScope();
-        var output = batch.Node.Call(batch.Inputs, new CallContext(batch.Path));
+        var output = batch.Node.Call(batch.Inputs, new CallContext(batch.Path) { Hooks = batch.Hooks });
         var loss = batch.Loss.Compute(output, batch.Targets);
         if (loss.numel() != 1)
         {
@@ -119,7 +125,7 @@ public static class TrainingStep
             Gradients.Zero(reset, setToNone: true);
         }
 
-        (scale == 1 ? loss : loss.mul(scale)).backward();
+        ParameterGradients.Backward(batch.Hooks, batch.Hooks, tree, () => (scale == 1 ? loss : loss.mul(scale)).backward());
         var value = loss.detach().to(ScalarType.Float64).ToDouble();
         return new StepOutcome(value, null, batch.ReturnOutput ? output.Map(tensor => tensor.detach().MoveToOuterDisposeScope()) : null);
     }

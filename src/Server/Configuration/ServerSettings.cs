@@ -41,6 +41,8 @@ public static class ServerSettings
         Integer("max_modules", "Most modules.", o => o.Engine.MaxModules, (o, v) => o.Engine.MaxModules = v),
         Integer("max_sessions", "Most open sessions.", o => o.Engine.MaxSessions, (o, v) => o.Engine.MaxSessions = v),
         Integer("max_kept_tensors", "Most kept tensors.", o => o.Engine.MaxKeptTensors, (o, v) => o.Engine.MaxKeptTensors = v),
+        Integer("max_hooks_per_module", "Most registered hooks of one module.", o => o.Engine.MaxHooksPerModule, (o, v) => o.Engine.MaxHooksPerModule = v),
+        Integer("max_watchers_per_module", "Most callers that watch the hooks of one module at once.", o => o.Engine.MaxWatchersPerModule, (o, v) => o.Engine.MaxWatchersPerModule = v),
         Integer("max_spec_depth", "Deepest nesting of a module spec.", o => o.Engine.MaxSpecDepth, (o, v) => o.Engine.MaxSpecDepth = v),
         Integer("max_submodules", "Most submodules of one module.", o => o.Engine.MaxSubmodules, (o, v) => o.Engine.MaxSubmodules = v),
     ];

@@ -64,7 +64,7 @@ public sealed class GradientsTests
     {
         using var scope = NewDisposeScope();
         using var tree = Given.Linear();
-        _ = TrainingStep.ForwardBackward(Given.Batch(tree, rand(2, 4), Given.Loss("MSELoss"), rand(2, 3)));
+        _ = TrainingStep.ForwardBackward(tree, Given.Batch(tree, rand(2, 4), Given.Loss("MSELoss"), rand(2, 3)));
         var weight = tree.Root.Parameters[0].Parameter;
         Gradients.Zero(tree.Root, setToNone: false);
         Assert.Equal(0, weight.grad!.abs().max().ToDouble());
@@ -78,7 +78,7 @@ public sealed class GradientsTests
         using var scope = NewDisposeScope();
         using var tree = Given.TwoLayers();
         tree.Find("0").Parameters[0].Parameter.requires_grad = false;
-        _ = TrainingStep.ForwardBackward(Given.Batch(tree, rand(2, 4), Given.Loss("MSELoss"), rand(2, 3)));
+        _ = TrainingStep.ForwardBackward(tree, Given.Batch(tree, rand(2, 4), Given.Loss("MSELoss"), rand(2, 3)));
         Assert.Equal(["0.bias", "2.weight", "2.bias"], Gradients.Collect(tree.Root, []).Select(entry => entry.Key));
         Assert.Equal(["2.weight"], Gradients.Collect(tree.Root, ["*.weight"]).Select(entry => entry.Key));
         var error = Assert.Throws<EngineException>(() => Gradients.Collect(tree.Root, ["3.*"]));

@@ -34,13 +34,13 @@ public sealed class TrainingStepTests
         using var tree = Given.Linear();
         var (input, target) = (rand(8, 4), rand(8, 3));
         var loss = Given.Loss("MSELoss");
-        var whole = TrainingStep.ForwardBackward(Given.Batch(tree, input, loss, target));
+        var whole = TrainingStep.ForwardBackward(tree, Given.Batch(tree, input, loss, target));
         var expected = tree.Root.Parameters[0].Parameter.grad!.clone();
         Gradients.Zero(tree.Root, setToNone: true);
         var losses = new List<double>();
         foreach (var part in new[] { 0, 4 })
         {
-            losses.Add(TrainingStep.ForwardBackward(Given.Batch(tree, input.narrow(0, part, 4), loss, target.narrow(0, part, 4)), 0.5).Loss);
+            losses.Add(TrainingStep.ForwardBackward(tree, Given.Batch(tree, input.narrow(0, part, 4), loss, target.narrow(0, part, 4)), 0.5).Loss);
         }
 
         Assert.True(expected.allclose(tree.Root.Parameters[0].Parameter.grad!, rtol: 1e-5, atol: 1e-7));
@@ -66,7 +66,7 @@ public sealed class TrainingStepTests
         using var scope = NewDisposeScope();
         using var tree = Given.Linear();
         using var optimizer = Given.Optimizer(tree, "SGD", ("lr", 1.0));
-        _ = TrainingStep.ForwardBackward(Given.Batch(tree, rand(2, 4), Given.Loss("MSELoss"), rand(2, 3)));
+        _ = TrainingStep.ForwardBackward(tree, Given.Batch(tree, rand(2, 4), Given.Loss("MSELoss"), rand(2, 3)));
         var weight = tree.Root.Parameters[0].Parameter;
         var (before, gradient) = (weight.clone(), weight.grad!.clone());
         _ = Assert.Throws<EngineException>(() => TrainingStep.Run(
@@ -114,7 +114,7 @@ public sealed class TrainingStepTests
         using var scope = NewDisposeScope();
         using var tree = Given.Linear();
         var error = Assert.Throws<EngineException>(() =>
-            TrainingStep.ForwardBackward(Given.Batch(tree, rand(2, 4), Given.Loss("MSELoss"), rand(2, 3)), scale));
+            TrainingStep.ForwardBackward(tree, Given.Batch(tree, rand(2, 4), Given.Loss("MSELoss"), rand(2, 3)), scale));
         Assert.Equal("loss_scale", error.Fields[0].Field);
     }
 
@@ -128,7 +128,7 @@ public sealed class TrainingStepTests
         var calls = 0;
         _ = Assert.Throws<InvalidOperationException>(() => optimizer.StepWithClosure(() => ++calls == 3
             ? throw new InvalidOperationException("stop")
-            : TrainingStep.ForwardBackward(Given.Batch(tree, ones(2, 4), Given.Loss("MSELoss"), ones(2, 3))).Loss));
+            : TrainingStep.ForwardBackward(tree, Given.Batch(tree, ones(2, 4), Given.Loss("MSELoss"), ones(2, 3))).Loss));
         Assert.True(tree.Root.Parameters[0].Parameter.equal(before).all().ToBoolean());
         Assert.Equal(0, optimizer.Steps);
     }

@@ -1,0 +1,240 @@
+using Sconce.Engine.Execution;
+using Sconce.Engine.Modules;
+using Sconce.Engine.Tensors;
+using static TorchSharp.torch;
+
+namespace Sconce.Engine.Hooks;
+
+/// <summary>
+/// The dispatcher: the hooks that one call meets, and what they have seen. Lives as long as the call, or as the live graph that the call recorded, whose
+/// backward meets it again.
+/// </summary>
+/// <param name="plan">Which hooks stand where.</param>
+/// <param name="services">What hooks read and where they deliver.</param>
+internal sealed class HookRun(HookPlan plan, HookServices services)
+{
+    private readonly Lock _lock = new();
+    private List<HookCapture> _captures = [];
+    private List<HookFailure> _detached = [];
+    private string _stoppedBy = "";
+    private EngineException? _pending;
+
+    /// <summary>Which hooks stand where.</summary>
+    public HookPlan Plan => plan;
+
+    /// <summary>The hooks at a submodule; null where there are none.</summary>
+    public NodeHooks? At(ModuleNode node) => plan.At(node);
+
+    /// <summary>Runs a submodule with its hooks around it.</summary>
+    public TensorTree Around(ModuleNode node, NodeHooks hooks, IReadOnlyList<TensorTree> inputs, CallContext context)
+    {
+        TensorTree? skipped = null;
+        foreach (var place in hooks.ForwardPre)
+        {
+            if (skipped is null && Visit(place, context, inputs, changed => inputs = changed) is { } output)
+            {
+                skipped = output;
+            }
+        }
+
+        if (skipped is not null)
+        {
+            return After(hooks, skipped, context);
+        }
+
+        var recording = is_grad_enabled();
+        if (recording && hooks.Backward.Length > 0)
+        {
+            inputs = Wrap(hooks.Backward, inputs, context.Path);
+        }
+
+        var result = After(hooks, node.Run(inputs, context), context);
+        return recording && hooks.BackwardPre.Length > 0 ? Wrap(hooks.BackwardPre, [result], context.Path)[0] : result;
+    }
+
+    /// <summary>One hook on a gradient or an entry of a state dict; what fails is kept for <see cref="ThrowPending"/> or detaches it.</summary>
+    /// <param name="place">The hook.</param>
+    /// <param name="value">The tensor.</param>
+    /// <param name="path">Path of the submodule.</param>
+    /// <param name="index">Which tensor of the site.</param>
+    /// <param name="name">The parameter's name or the key; else empty.</param>
+    /// <returns>What the hook makes of it; the same object where it changes nothing.</returns>
+    public Tensor Edit(HookPlace place, Tensor value, string path, uint index, string name)
+    {
+        try
+        {
+            return place.Hook.Visit(place.Visits, place.Node.Training, out var call)
+                ? new HookVisitRun(this, services, new HookVisit(place.Hook, path, index, name, call)).Run(value)
+                : value;
+        }
+        catch (EngineException exception)
+        {
+            // Of a hook of this call; registered ones do not throw.
+            lock (_lock)
+            {
+                _pending ??= exception;
+            }
+
+            return value;
+        }
+    }
+
+    /// <summary>Throws what a hook of the call met where nothing may be thrown.</summary>
+    public void ThrowPending()
+    {
+        lock (_lock)
+        {
+            if (Interlocked.Exchange(ref _pending, null) is { } pending)
+            {
+                throw pending;
+            }
+        }
+    }
+
+    /// <summary>What the hooks have to say since the last report. Whoever takes it disposes it.</summary>
+    public HookReport TakeReport()
+    {
+        lock (_lock)
+        {
+            if (_captures.Count == 0 && _detached.Count == 0 && _stoppedBy.Length == 0)
+            {
+                return HookReport.Empty;
+            }
+
+            var report = new HookReport(_captures, _detached, _stoppedBy);
+            (_captures, _detached, _stoppedBy) = ([], [], "");
+            return report;
+        }
+    }
+
+    /// <summary>Keeps a capture for the answer.</summary>
+    public void Respond(HookCapture capture)
+    {
+        lock (_lock)
+        {
+            _captures.Add(capture);
+        }
+    }
+
+    /// <summary>A hook failed: one of this call fails it, a registered one is detached.</summary>
+    /// <param name="visit">The visit.</param>
+    /// <param name="field">What failed, relative to the hook.</param>
+    /// <param name="exception">Why.</param>
+    public void Fail(in HookVisit visit, string field, EngineException exception)
+    {
+        if (visit.Hook.IsInline)
+        {
+            throw exception.Error is EngineError.InvalidArgument or EngineError.Internal
+                ? EngineException.Invalid($"{visit.Hook.Field}.{field}", $"at {Place(visit)}: {exception.Message}", "HOOK_FAILED")
+                : exception;
+        }
+
+        var failure = new HookFailure(visit.Hook.Id, visit.Path, $"{field}: {exception.Message}");
+        if (visit.Hook.Detach(failure))
+        {
+            services.Table?.Detached(failure);
+            lock (_lock)
+            {
+                _detached.Add(failure);
+            }
+        }
+    }
+
+    /// <summary>A hook ends the call.</summary>
+    public void Stop(Hook hook)
+    {
+        lock (_lock)
+        {
+            _stoppedBy = hook.Id;
+        }
+
+        throw new HookStopException(hook.Id);
+    }
+
+    private static string Place(in HookVisit visit) =>
+        $"{visit.Hook.Spec.Site} of {(visit.Path.Length == 0 ? "the module" : EngineException.Quote(visit.Path))}{(visit.Name.Length == 0 ? "" : ", " + EngineException.Quote(visit.Name))}";
+
+    private TensorTree After(NodeHooks hooks, TensorTree output, CallContext context)
+    {
+        foreach (var place in hooks.Forward)
+        {
+            _ = Visit(place, context, [output], changed => output = changed[0]);
+        }
+
+        return output;
+    }
+
+    // Visits one tensor among several values; gives the output of a skipped module, else null.
+    private TensorTree? Visit(HookPlace place, CallContext context, IReadOnlyList<TensorTree> values, Action<IReadOnlyList<TensorTree>> replace)
+    {
+        var hook = place.Hook;
+        if (!hook.Visit(place.Visits, place.Node.Training, out var call))
+        {
+            return null;
+        }
+
+        var index = hook.Spec.TensorIndex ?? 0;
+        var visit = new HookVisit(hook, context.Path, index, "", call);
+        var tensor = values.SelectMany(value => value.Flatten()).ElementAtOrDefault((int)Math.Min(index, int.MaxValue));
+        if (tensor is null)
+        {
+            Fail(visit, "tensor_index", EngineException.Invalid("", $"is {index}; there are {values.Sum(value => value.Flatten().Count())} tensors, counted from 0"));
+            return null;
+        }
+
+        var run = new HookVisitRun(this, services, visit);
+        var result = run.Run(tensor);
+        if (run.Skips)
+        {
+            // A new tensor, since whoever runs this module may free what it was given when it has the output.
+            return TensorTree.Of(run.SkippedOutput ?? result.alias());
+        }
+
+        if (!ReferenceEquals(result, tensor))
+        {
+            replace([.. values.Select(value => value.Map(one => ReferenceEquals(one, tensor) ? result : one))]);
+        }
+
+        return null;
+    }
+
+    // Identities on those tensors that hooks ask for and gradients flow through.
+    private IReadOnlyList<TensorTree> Wrap(HookPlace[] places, IReadOnlyList<TensorTree> values, string path)
+    {
+        var index = 0u;
+        return [.. values.Select(value => value.Map(tensor =>
+        {
+            var at = index++;
+            var mine = places.Where(place => (place.Hook.Spec.TensorIndex ?? 0) == at).ToArray();
+            return mine.Length > 0 && tensor.requires_grad ? GradientSite.Wrap(tensor, gradient => Chain(mine, gradient, path, at)) : tensor;
+        }))];
+    }
+
+    private Tensor Chain(HookPlace[] places, Tensor gradient, string path, uint index)
+    {
+        foreach (var place in places)
+        {
+            try
+            {
+                gradient = Edit(place, gradient, path, index, "");
+            }
+            catch (Exception exception)
+            {
+                // Whatever it is, it must not leave a backward.
+                lock (_lock)
+                {
+                    _pending ??= LaneFailure.Translate(exception);
+                }
+            }
+        }
+
+        return gradient;
+    }
+}
+
+/// <summary>A hook ended the call: unwinds to where the call began.</summary>
+internal sealed class HookStopException(string hook) : Exception($"the hook {hook} stopped the call")
+{
+    /// <summary>The hook's id.</summary>
+    public string Hook => hook;
+}
