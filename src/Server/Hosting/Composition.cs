@@ -40,6 +40,7 @@ internal static class Composition
         application.MapGrpcService<ExecutionService>();
         application.MapGrpcService<TrainingService>();
         application.MapGrpcService<TensorService>();
+        application.MapGrpcService<HookService>();
         application.MapGrpcService<StateService>();
         application.MapGrpcService<HealthServiceImpl>();
         if (options.Reflection)
@@ -73,6 +74,7 @@ internal static class Composition
             .AddSingleton<ExecutionService>()
             .AddSingleton<TrainingService>()
             .AddSingleton<TensorService>()
+            .AddSingleton<HookService>()
             .AddSingleton<StateService>();
         services.AddGrpc(grpc =>
         {

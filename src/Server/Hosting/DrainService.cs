@@ -58,5 +58,6 @@ internal sealed class DrainService(
     [
         V1.HostService.Descriptor.FullName, V1.ModuleService.Descriptor.FullName, V1.ExecutionService.Descriptor.FullName,
         V1.TrainingService.Descriptor.FullName, V1.TensorService.Descriptor.FullName, V1.StateService.Descriptor.FullName,
+        V1.HookService.Descriptor.FullName,
     ];
 }

@@ -39,6 +39,7 @@ internal static class ModuleMapping
         Parameters = { node.Parameters.Select(ToInfo) },
         Buffers = { node.Buffers.Select(ToInfo) },
         Children = { node.Children.Select(ToNode) },
+        Hooks = { node.Hooks },
     };
 
     private static V1.TensorInfo ToInfo(TensorDescription tensor) => new()

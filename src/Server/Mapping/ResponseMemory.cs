@@ -35,6 +35,19 @@ internal sealed class MessageMemory : IResponseMemory, IDisposable
     public void Dispose() => _outcome?.Dispose();
 }
 
+/// <summary>For a message whose tensors outlive its writing anyway.</summary>
+internal sealed class SharedMemory : IResponseMemory
+{
+    public static readonly SharedMemory Instance = new();
+
+    public ByteString Bytes(TensorExport tensor) => UnsafeByteOperations.UnsafeWrap(tensor.Data);
+
+    public void Keep(IDisposable outcome)
+    {
+        // Whoever writes the message holds it.
+    }
+}
+
 /// <summary>For a response that is remembered under a request_id: it owns a copy of its bytes.</summary>
 internal sealed class CopiedMemory : IResponseMemory
 {

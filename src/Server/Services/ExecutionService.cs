@@ -56,6 +56,7 @@ internal sealed class ExecutionService(EngineHost engine, RequestIdStore once, P
                 Graph = request.Graph,
                 OutputGrads = TensorMapping.ToInputs(request.OutputGrads, "", "output_grads"),
                 RetainGraph = request.RetainGraph,
+                Hooks = HookMapping.ToHooks(request.Hooks, "hooks"),
                 IfGeneration = request.HasIfGeneration ? request.IfGeneration : null,
             },
             cancellationToken).ConfigureAwait(false);
@@ -72,6 +73,7 @@ internal sealed class ExecutionService(EngineHost engine, RequestIdStore once, P
                 response.NamedInputGrads.Add(name, gradient is null ? new V1.Tensor() : TensorMapping.ToTensor(gradient, memory));
             }
 
+            response.Hooks = HookMapping.ToReport(outcome.Hooks, memory);
             return response;
         }
         finally
@@ -89,6 +91,7 @@ internal sealed class ExecutionService(EngineHost engine, RequestIdStore once, P
         GraphTtl = request.GraphTtl is null ? null : TensorMapping.ToTtl(request.GraphTtl, prefix + "graph_ttl"),
         Session = request.Session,
         RejectNonFinite = request.RejectNonfinite,
+        Hooks = HookMapping.ToHooks(request.Hooks, prefix + "hooks"),
         IfGeneration = request.HasIfGeneration ? request.IfGeneration : null,
     };
 
@@ -102,6 +105,7 @@ internal sealed class ExecutionService(EngineHost engine, RequestIdStore once, P
                 response.Graph = new V1.LiveGraph { Id = graph.Id, Expires = graph.Expires.ToTimestamp(), EstimatedBytes = (ulong)graph.EstimatedBytes };
             }
 
+            response.Hooks = HookMapping.ToReport(outcome.Hooks, memory);
             return response;
         }
         finally

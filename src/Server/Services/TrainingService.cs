@@ -92,6 +92,7 @@ internal sealed class TrainingService(
                 Clip = TrainingMapping.ToClip(request.Clip, prefix + "clip"),
                 SchedulerStep = request.SchedulerStep,
                 ReturnOutput = request.ReturnOutput,
+                Hooks = HookMapping.ToHooks(request.Hooks, prefix + "hooks"),
                 IfGeneration = request.HasIfGeneration ? request.IfGeneration : null,
             },
             cancellationToken).ConfigureAwait(false);
@@ -108,6 +109,7 @@ internal sealed class TrainingService(
                 response.Output = TensorMapping.ToValue(output, memory);
             }
 
+            response.Hooks = HookMapping.ToReport(result.Hooks, memory);
             return response;
         }
         finally
@@ -133,6 +135,7 @@ internal sealed class TrainingService(
                 Targets = TensorMapping.ToInputs(request.Targets, "", "targets", allowNone: false),
                 LossScale = scale,
                 ReturnOutput = request.ReturnOutput,
+                Hooks = HookMapping.ToHooks(request.Hooks, "hooks"),
                 IfGeneration = request.HasIfGeneration ? request.IfGeneration : null,
             },
             cancellationToken).ConfigureAwait(false);
@@ -144,6 +147,7 @@ internal sealed class TrainingService(
                 response.Output = TensorMapping.ToValue(output, memory);
             }
 
+            response.Hooks = HookMapping.ToReport(result.Hooks, memory);
             return response;
         }
         finally
