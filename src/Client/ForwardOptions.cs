@@ -1,3 +1,5 @@
+using Sconce.V1;
+
 namespace Sconce.Client;
 
 /// <summary>What a forward does besides computing.</summary>
@@ -5,6 +7,9 @@ public sealed record ForwardOptions
 {
     /// <summary>Refuse inputs that hold a NaN or an infinity, with <see cref="SconceInvalidArgumentException"/> naming the input.</summary>
     public bool RejectNonFinite { get; init; }
+
+    /// <summary>Hooks for this call alone, in order: see <see cref="Sconce.Client.Hooks"/>.</summary>
+    public IReadOnlyList<Hook> Hooks { get; init; } = [];
 }
 
 /// <summary>What a forward that keeps its autograd graph does besides computing.</summary>
@@ -21,6 +26,9 @@ public sealed record GraphOptions
 
     /// <summary>Refuse inputs that hold a NaN or an infinity.</summary>
     public bool RejectNonFinite { get; init; }
+
+    /// <summary>Hooks, in order; those on gradients stand as long as the graph and report in its backward.</summary>
+    public IReadOnlyList<Hook> Hooks { get; init; } = [];
 }
 
 /// <summary>Which submodules <see cref="RemoteModule.ApplyAsync"/> visits and what it fills; empty fields select all.</summary>

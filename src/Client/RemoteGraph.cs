@@ -39,19 +39,20 @@ public sealed class RemoteGraph : IAsyncDisposable
     /// <param name="retainGraph">Keep the graph for another backward.</param>
     /// <param name="cancellationToken">Stops waiting.</param>
     public Task<InputGradients> BackwardAsync(bool retainGraph = false, CancellationToken cancellationToken = default) =>
-        BackwardAsync(Inputs.Empty, retainGraph, cancellationToken);
+        BackwardAsync(Inputs.Empty, retainGraph, null, cancellationToken);
 
     /// <summary>Runs backward: adds to the gradients of the parameters and returns those of the inputs.</summary>
     /// <param name="outputGrads">
     /// Gradient of each tensor of the output in order, a tuple flattened; <see cref="TensorData.None"/> for one that takes no part.
     /// </param>
     /// <param name="retainGraph">Keep the graph for another backward.</param>
+    /// <param name="hooks">Hooks on gradients of parameters, for this call alone; others go with the forward. Null is none.</param>
     /// <param name="cancellationToken">Stops waiting.</param>
     public async Task<InputGradients> BackwardAsync(
-        Inputs outputGrads, bool retainGraph = false, CancellationToken cancellationToken = default)
+        Inputs outputGrads, bool retainGraph = false, IReadOnlyList<Hook>? hooks = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(outputGrads);
-        var gradients = await _module.BackwardAsync(Id, outputGrads, retainGraph, cancellationToken).ConfigureAwait(false);
+        var gradients = await _module.BackwardAsync(Id, outputGrads, retainGraph, hooks ?? [], cancellationToken).ConfigureAwait(false);
         _gone = !retainGraph;
         return gradients;
     }
@@ -94,4 +95,8 @@ public sealed class RemoteGraph : IAsyncDisposable
 /// <param name="Positional">One for each positional input; <see cref="TensorData.None"/> for one that has no gradient.</param>
 /// <param name="Named">Likewise for the named inputs.</param>
 /// <param name="Generation">Generation of the module.</param>
-public sealed record InputGradients(IReadOnlyList<TensorData> Positional, IReadOnlyDictionary<string, TensorData> Named, ulong Generation);
+public sealed record InputGradients(IReadOnlyList<TensorData> Positional, IReadOnlyDictionary<string, TensorData> Named, ulong Generation)
+{
+    /// <summary>What hooks have to say.</summary>
+    public HookResults Hooks { get; init; } = HookResults.Empty;
+}

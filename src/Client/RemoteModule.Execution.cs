@@ -37,10 +37,14 @@ public sealed partial class RemoteModule
         request.InputGrads = options.InputGrads;
         request.RejectNonfinite = options.RejectNonFinite;
         request.Session = options.Session?.Id ?? "";
+        CopyHooks(options.Hooks, request.Hooks);
         if (options.TimeToLive is { } ttl)
             request.GraphTtl = Duration.FromTimeSpan(ttl);
         var response = await SendAsync(Rpc.Execution.ForwardAsync, request, cancellationToken, Repeat.IfNotRun).ConfigureAwait(false);
-        return new RemoteGraph(this, response.Graph, ToValue(response));
+        return response.Graph is null
+            ? throw new InvalidOperationException(
+                $"The hook '{response.Hooks?.StoppedBy}' stopped the call, so there is no graph: call ForwardAsync for what it captured.")
+            : new RemoteGraph(this, response.Graph, ToValue(response));
     }
 
     /// <summary>Calls a method by name: "forward", or another that the module's type has.</summary>
@@ -89,26 +93,32 @@ public sealed partial class RemoteModule
         ArgumentNullException.ThrowIfNull(inputs);
         var request = new ForwardRequest { Module = Name, Path = Path, RejectNonfinite = options?.RejectNonFinite ?? false };
         inputs.CopyTo(request.Inputs, request.NamedInputs);
+        if (options is not null)
+            CopyHooks(options.Hooks, request.Hooks);
         if (IfGeneration is { } generation)
             request.IfGeneration = generation;
         return request;
     }
 
-    internal static RemoteValue ToValue(ForwardResponse response) => new(response.Output, response.Generation);
+    internal static RemoteValue ToValue(ForwardResponse response) => new(response.Output, response.Generation) { Hooks = HookResults.From(response.Hooks) };
 
     internal async Task<InputGradients> BackwardAsync(
-        string graph, Inputs outputGrads, bool retainGraph, CancellationToken cancellationToken)
+        string graph, Inputs outputGrads, bool retainGraph, IReadOnlyList<Hook> hooks, CancellationToken cancellationToken)
     {
         outputGrads.RefuseNamed(nameof(outputGrads));
         var request = new BackwardRequest { Module = Name, Graph = graph, RetainGraph = retainGraph, RequestId = NewRequestId() };
         outputGrads.CopyTo(request.OutputGrads);
+        CopyHooks(hooks, request.Hooks);
         if (IfGeneration is { } generation)
             request.IfGeneration = generation;
         var response = await SendAsync(Rpc.Execution.BackwardAsync, request, cancellationToken).ConfigureAwait(false);
         return new InputGradients(
             [.. response.InputGrads.Select(TensorData.From)],
             response.NamedInputGrads.ToDictionary(named => named.Key, named => TensorData.From(named.Value)),
-            response.Generation);
+            response.Generation)
+        {
+            Hooks = HookResults.From(response.Hooks),
+        };
     }
 
     internal Task ReleaseGraphAsync(string graph, CallSettings? settings, CancellationToken cancellationToken) =>

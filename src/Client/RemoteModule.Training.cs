@@ -85,9 +85,11 @@ public sealed partial class RemoteModule
     /// <param name="loss">The loss.</param>
     /// <param name="lossScale">The loss is multiplied by this before backward, e.g. 1/k over k micro-batches.</param>
     /// <param name="returnOutput">Return the module's output too.</param>
+    /// <param name="hooks">Hooks for this call alone; null is none.</param>
     /// <param name="cancellationToken">Stops waiting.</param>
     public async Task<ForwardBackwardResult> ForwardBackwardAsync(
-        Inputs inputs, Inputs targets, Loss loss, double lossScale = 1, bool returnOutput = false, CancellationToken cancellationToken = default)
+        Inputs inputs, Inputs targets, Loss loss, double lossScale = 1, bool returnOutput = false, IReadOnlyList<Hook>? hooks = null,
+        CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(inputs);
         ArgumentNullException.ThrowIfNull(targets);
@@ -104,11 +106,12 @@ public sealed partial class RemoteModule
         };
         inputs.CopyTo(request.Inputs, request.NamedInputs);
         targets.CopyTo(request.Targets);
+        CopyHooks(hooks ?? [], request.Hooks);
         if (IfGeneration is { } generation)
             request.IfGeneration = generation;
         var response = await SendAsync(Rpc.Training.ForwardBackwardAsync, request, cancellationToken).ConfigureAwait(false);
         var output = response.Output is null ? null : new RemoteValue(response.Output, response.Generation);
-        return new ForwardBackwardResult(response.Loss, output, response.Generation);
+        return new ForwardBackwardResult(response.Loss, output, response.Generation) { Hooks = HookResults.From(response.Hooks) };
     }
 
     /// <summary>
@@ -151,6 +154,7 @@ public sealed partial class RemoteModule
             request.Clip = options.Clip;
             request.SchedulerStep = options.SchedulerStep;
             request.ReturnOutput = options.ReturnOutput;
+            CopyHooks(options.Hooks, request.Hooks);
         }
 
         inputs.CopyTo(request.Inputs, request.NamedInputs);

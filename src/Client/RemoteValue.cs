@@ -31,6 +31,9 @@ public sealed class RemoteValue
     /// <summary>Generation of the module that ran: it rises with every change of parameters, buffers or structure.</summary>
     public ulong Generation { get; }
 
+    /// <summary>What hooks have to say; nothing on the items of a tuple. Where one stopped the call, this is <see cref="TensorData.None"/>.</summary>
+    public HookResults Hooks { get; internal init; } = HookResults.Empty;
+
     /// <summary>Whether this is a tuple.</summary>
     public bool IsTuple => _items is not null;
 

@@ -19,6 +19,9 @@ public sealed record TrainStepOptions
 
     /// <summary>Return the module's output too.</summary>
     public bool ReturnOutput { get; init; }
+
+    /// <summary>Hooks for this call alone, in order: see <see cref="Sconce.Client.Hooks"/>.</summary>
+    public IReadOnlyList<Hook> Hooks { get; init; } = [];
 }
 
 /// <summary>What a training step did.</summary>
@@ -29,19 +32,29 @@ public sealed record TrainStepOptions
 /// <param name="Steps">Steps that the optimizer has taken.</param>
 public sealed record TrainStepResult(double Loss, double? GradNorm, RemoteValue? Output, ulong Generation, ulong Steps)
 {
+    /// <summary>What hooks have to say.</summary>
+    public HookResults Hooks { get; init; } = HookResults.Empty;
+
     internal static TrainStepResult From(TrainStepResponse response) => new(
         response.Loss,
         response.HasGradNorm ? response.GradNorm : null,
         response.Output is null ? null : new RemoteValue(response.Output, response.Generation),
         response.Generation,
-        response.Steps);
+        response.Steps)
+    {
+        Hooks = HookResults.From(response.Hooks),
+    };
 }
 
 /// <summary>What a forward and backward of one micro-batch gave.</summary>
 /// <param name="Loss">The loss, not scaled (its mean over elements where its reduction is "none").</param>
 /// <param name="Output">What the module returned; null unless asked for.</param>
 /// <param name="Generation">Generation of the module.</param>
-public sealed record ForwardBackwardResult(double Loss, RemoteValue? Output, ulong Generation);
+public sealed record ForwardBackwardResult(double Loss, RemoteValue? Output, ulong Generation)
+{
+    /// <summary>What hooks have to say.</summary>
+    public HookResults Hooks { get; init; } = HookResults.Empty;
+}
 
 /// <summary>One batch of a <see cref="TrainStream"/>.</summary>
 /// <param name="Inputs">Inputs of the module.</param>

@@ -37,6 +37,7 @@ internal sealed class Rpc
         Training = new TrainingService.TrainingServiceClient(invoker);
         State = new StateService.StateServiceClient(invoker);
         Tensors = new TensorService.TensorServiceClient(invoker);
+        Hooks = new HookService.HookServiceClient(invoker);
     }
 
     public ILogger Logger { get; }
@@ -54,6 +55,11 @@ internal sealed class Rpc
     public StateService.StateServiceClient State { get; }
 
     public TensorService.TensorServiceClient Tensors { get; }
+
+    public HookService.HookServiceClient Hooks { get; }
+
+    /// <summary>Options for a stream that lasts as long as its reader.</summary>
+    public CallOptions StreamOptions(CancellationToken cancellationToken) => new(_headers, null, cancellationToken);
 
     /// <summary>An id for one logical call: the same in all its attempts.</summary>
     public static string RequestId(CallSettings? settings) => settings?.RequestId ?? Guid.CreateVersion7().ToString("N");
