@@ -19,4 +19,6 @@ internal sealed class Stubs(CallInvoker invoker)
     public StateService.StateServiceClient State { get; } = new(invoker);
 
     public TensorService.TensorServiceClient Tensors { get; } = new(invoker);
+
+    public HookService.HookServiceClient Hooks { get; } = new(invoker);
 }
