@@ -36,6 +36,10 @@ internal sealed class Comparison
     /// <summary>A figure of one side over its blocks.</summary>
     public Spread Of(string side, Func<BlockResult, double> figure) => Spread.Of(_blocks[side].Select(figure));
 
+    /// <summary>The difference of a figure of two sides, taken round by round.</summary>
+    public Spread Difference(string side, string less, Func<BlockResult, double> figure) =>
+        Spread.Of(_blocks[side].Zip(_blocks[less], (a, b) => figure(a) - figure(b)));
+
     /// <summary>The ratio of a figure of two sides, taken round by round.</summary>
     public Spread Ratio(string side, string over, Func<BlockResult, double> figure) =>
         Spread.Of(_blocks[side].Zip(_blocks[over], (a, b) => figure(a) / figure(b)));

@@ -13,6 +13,7 @@ internal abstract class Scenario
         new AllocationScenario(),
         new MlpScenario(1), new MlpScenario(32),
         new TrainingScenario(),
+        new HookScenario(),
         new TransferScenario(),
     ];
 

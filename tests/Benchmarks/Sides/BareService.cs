@@ -51,4 +51,19 @@ internal enum LocalWorkload
 
     /// <summary>Forward, loss, zero_grad, backward and SGD step of the MLP.</summary>
     TrainStep,
+
+    /// <summary>See <see cref="HookWorkloads.Hookless"/>.</summary>
+    Hookless,
+
+    /// <summary>See <see cref="HookWorkloads.NoHooks"/>.</summary>
+    NoHooks,
+
+    /// <summary>See <see cref="HookWorkloads.Plain"/>.</summary>
+    HostedForward,
+
+    /// <summary>See <see cref="HookWorkloads.PlainAndCopy"/>.</summary>
+    HostedForwardAndCopy,
+
+    /// <summary>See <see cref="HookWorkloads.Observed"/>.</summary>
+    ObservedForward,
 }

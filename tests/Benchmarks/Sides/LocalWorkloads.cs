@@ -17,6 +17,7 @@ internal sealed class LocalWorkloads
 
     private readonly CrossEntropyLoss _loss = nn.CrossEntropyLoss();
     private readonly optim.Optimizer _optimizer;
+    private readonly Lazy<HookWorkloads> _hooks = new();
 
     /// <summary>Builds the module and its optimizer.</summary>
     public LocalWorkloads() => _optimizer = optim.SGD(_module.parameters(), Mlp.LearningRate);
@@ -37,7 +38,16 @@ internal sealed class LocalWorkloads
         using var input = rand(block.Batch, Mlp.Inputs);
         using var targets = arange(block.Batch, ScalarType.Int64).remainder_(Mlp.Classes);
         _module.train(block.Workload == LocalWorkload.TrainStep);
-        Action call = block.Workload == LocalWorkload.TrainStep ? () => TrainStep(input, targets) : () => Forward(input);
+        Action call = block.Workload switch
+        {
+            LocalWorkload.Forward => () => Forward(input),
+            LocalWorkload.TrainStep => () => TrainStep(input, targets),
+            LocalWorkload.Hookless => _hooks.Value.Hookless,
+            LocalWorkload.NoHooks => _hooks.Value.NoHooks,
+            LocalWorkload.HostedForward => _hooks.Value.Plain,
+            LocalWorkload.HostedForwardAndCopy => _hooks.Value.PlainAndCopy,
+            _ => _hooks.Value.Observed,
+        };
 
         var recorder = new LatencyRecorder();
         var began = Stopwatch.GetTimestamp();
