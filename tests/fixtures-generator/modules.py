@@ -13,6 +13,7 @@ Losses, optimizers and schedulers have a generator of their own; here is one ste
 """
 import base64
 import collections
+import inspect
 import json
 import pathlib
 import zlib
@@ -22,6 +23,7 @@ from torch import nn
 
 import function_cases
 import module_cases
+import randomness
 import sequences
 from specs import build
 
@@ -30,8 +32,9 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 def tensor(value):
-    """A tensor as JSON: dtype, shape, little-endian bytes."""
-    value = value.detach().contiguous()
+    """A tensor as JSON: dtype, shape, little-endian bytes; a sparse gradient as the dense one it stands for."""
+    value = value.detach()
+    value = (value.to_dense() if value.is_sparse else value).contiguous()
     # numpy has no bfloat16: its bits are those of an int16.
     bits = value.view(torch.int16) if value.dtype == torch.bfloat16 else value
     return {
@@ -136,6 +139,21 @@ def modes(module, case, inputs):
     return {**made, "eval": "train"} if made.get("train") == made["eval"] else made
 
 
+def described(name):
+    """A type's bases, nearest first, and its constructor's arguments; an argument without a default must be given."""
+    kind = getattr(nn, name)
+    # Recurrent layers hand theirs on to RNNBase, all but the mode.
+    signature = inspect.signature((nn.RNNBase if issubclass(kind, nn.RNNBase) else kind).__init__)
+    arguments = []
+    for parameter in list(signature.parameters.values())[1:]:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or (issubclass(kind, nn.RNNBase) and parameter.name == "mode"):
+            continue
+        default = parameter.default
+        value = {} if default is parameter.empty else {"default": default.__name__ if callable(default) else default}
+        arguments.append({"name": parameter.name, **value})
+    return {"name": name, "bases": [base.__name__ for base in kind.__mro__[1:-1]], "arguments": arguments}
+
+
 def print_as_pytorch_2():
     """ModuleList prints a run of equal items as one since PyTorch 2, and so does the catalogue; all else prints as in 1.13."""
     def module_list(self):
@@ -171,7 +189,8 @@ def main():
     for family, cases in families.items():
         write(family, {"torch": torch.__version__, "cases": cases})
     names = sorted(n for n in dir(nn) if isinstance(getattr(nn, n), type) and issubclass(getattr(nn, n), nn.Module) and not n.startswith("_"))
-    write("torch-types", {"torch": torch.__version__, "types": names})
+    write("torch-types", {"torch": torch.__version__, "types": [described(name) for name in names]})
+    write("random", {"torch": torch.__version__, **randomness.generate(tensor, fill, flatten, cotangent)})
     write("sequences", {"torch": torch.__version__, **sequences.generate(tensor, fill)})
 
 

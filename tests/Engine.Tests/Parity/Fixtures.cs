@@ -16,7 +16,7 @@ internal static class Fixtures
     public static IReadOnlyDictionary<string, FixtureCase> Cases { get; } =
         Families.SelectMany(family => Read<FixtureFamily>(family).Cases).ToDictionary(fixture => fixture.Name);
 
-    /// <summary>Every module type and function of the PyTorch that made the fixtures.</summary>
+    /// <summary>Every module type of the PyTorch that made the fixtures.</summary>
     public static TorchNames TorchNames { get; } = Read<TorchNames>("torch-types");
 
     public static T Read<T>(string name)
@@ -30,8 +30,17 @@ internal static class Fixtures
 
 /// <summary>What a PyTorch has.</summary>
 /// <param name="Torch">Its version.</param>
-/// <param name="Types">Module types of torch.nn.</param>
-internal sealed record TorchNames(string Torch, IReadOnlyList<string> Types);
+/// <param name="Types">Module types of torch.nn, losses included.</param>
+internal sealed record TorchNames(string Torch, IReadOnlyList<TorchType> Types)
+{
+    public IEnumerable<string> Names => Types.Select(type => type.Name);
+}
+
+/// <summary>A type of torch.nn.</summary>
+/// <param name="Name">Its name.</param>
+/// <param name="Bases">What it derives from, nearest first; the last is Module, of which that is nobody.</param>
+/// <param name="Arguments">Its constructor's arguments: a name, and a default where there is one.</param>
+internal sealed record TorchType(string Name, IReadOnlyList<string> Bases, IReadOnlyList<JsonElement> Arguments);
 
 /// <summary>One module, its inputs, and what PyTorch made of them.</summary>
 /// <param name="Name">The type, and which variant of it.</param>
@@ -48,6 +57,12 @@ internal sealed record FixtureCase(
     FixtureInputs Inputs, IReadOnlyDictionary<string, JsonElement> Modes)
 {
     public ModuleSpec ModuleSpec => SpecJson.Read(Spec);
+
+    /// <summary>The type of its root.</summary>
+    public string Type => Spec.GetProperty("type").GetString()!;
+
+    /// <summary>Whether a mode's results are there in both dtypes and <paramref name="has"/> holds for them.</summary>
+    public bool Has(string mode, Func<FixtureRun, bool> has) => Modes.ContainsKey(mode) && has(Run(mode, ElementType.Float32)) && has(Run(mode, ElementType.Float64));
 
     public IEnumerable<(string Name, long[] Shape)> NamedParameters => Parameters.Select(p => (p[0].GetString()!, p[1].Deserialize<long[]>()!));
 

@@ -72,7 +72,7 @@ public sealed class ModuleParityTests
         CheckState(fixture, expected, tree, type, near);
         if (expected.Differentiable)
         {
-            Backward(output);
+            Cotangents.Backward(output);
             Assert.Equal(expected.InputGradients.Count, leaves.Count);
             for (var i = 0; i < leaves.Count; i++)
             {
@@ -98,14 +98,6 @@ public sealed class ModuleParityTests
             leaves.Add(value.Type.IsFloatingPoint() ? tensor.requires_grad_() : tensor);
             return tensor;
         }
-    }
-
-    // As the generator has it: backward from sum(output * cotangent), whose elements are exact in every dtype.
-    private static void Backward(TensorTree output)
-    {
-        var terms = output.Flatten().Where(tensor => tensor.requires_grad)
-            .Select(tensor => (tensor * ((arange(tensor.NumberOfElements) * 7 % 17 - 8).to_type(tensor.dtype) / 8).reshape(tensor.shape)).sum());
-        terms.Aggregate((sum, term) => sum + term).backward();
     }
 
     private static void CheckTree(System.Text.Json.JsonElement expected, TensorTree actual, Tolerance near, string what)

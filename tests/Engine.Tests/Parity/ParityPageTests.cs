@@ -31,39 +31,52 @@ public sealed class ParityPageTests
 
             Sconce's modules are compared with real PyTorch ({Fixtures.TorchNames.Torch}) by fixtures. `tests/fixtures-generator/modules.py` builds each module in PyTorch from the
             same spec, fills it with random weights, and keeps what PyTorch does with it; `tests/Engine.Tests/Parity` loads the weights into
-            Sconce's module and compares, in float32 and in float64: keys of the state dict in order, `named_parameters`, what `print(module)` shows,
-            outputs and their structure, gradients of all inputs and parameters, and the state that a forward leaves (running statistics). The same
-            seed also gives the same initial values. Tests need no Python.
+            Sconce's module and compares. Tests need no Python. A test fails where a type of the catalogue lacks one of the checks and the list below the table does not say why.
 
-            An element may differ by `absolute + relative * |PyTorch's|`. In float64 that is {Show(Tolerance.Float64)} (relative / absolute) for every type; in float32
-            it is as the table says, and a case of several types has the widest of theirs. Modes are those in which the type is deterministic:
-            dropout is compared in training mode where nothing or everything is dropped.
+            - **state**: keys, shapes and dtypes of the state dict in order, and those of `named_parameters`.
+            - **print**: what `print(module)` shows.
+            - **forward**: outputs and their structure, in training mode and in eval mode, in float32 and in float64.
+            - **input gradients**, **parameter gradients**: of all inputs and of every parameter, in both modes and both dtypes.
+            - **statistics**: the state that a forward leaves, where it changes any.
+            - **arguments**: how many the constructor takes (beside `dtype`); a case gives each another value than its default, and each choice of a text. Names, order and defaults are
+              PyTorch's too, and so are base types.
+            - **inputs**: of forward; a case gives each.
+            - **random**: what a module that draws does in training mode. Its outcomes on inputs so small that there are few are those that PyTorch has, gradients included, and as frequent.
+            - **cases**: modules compared that hold the type; the other columns are about those that are of the type.
 
-            | module type | cases | modes | gradients | state after forward | float32, relative / absolute |
-            |---|---|---|---|---|---|
+            An element may differ by `absolute + relative * |PyTorch's|`, as the last columns say; a case of several types has the widest of theirs.
+
+            | module type | cases | state | print | forward | input gradients | parameter gradients | statistics | arguments | inputs | random | float32, relative / absolute | float64 |
+            |---|---|---|---|---|---|---|---|---|---|---|---|---|
 
             """);
-        foreach (var type in CoverageTests.Covered.Order(StringComparer.Ordinal))
+        foreach (var type in TypeCoverage.All)
         {
-            var cases = Fixtures.Cases.Values.Where(fixture => fixture.Functions.Count == 0 && fixture.Types.Contains(type)).ToList();
-            var own = cases.Where(fixture => fixture.Spec.GetProperty("type").GetString() == type).ToList();
-            own = own.Count > 0 ? own : cases;
+            var near = (type.Own.Count > 0 ? type.Own : type.Cases).Select(fixture => Tolerance.Of(fixture, ElementType.Float32)).MaxBy(near => near.Relative);
             text.Append(CultureInfo.InvariantCulture,
-                $"| {type} | {cases.Count} | {string.Join(", ", own.SelectMany(fixture => fixture.Modes.Keys).Distinct().OrderDescending(StringComparer.Ordinal))} | {Mark(own, run => run.Differentiable)} | {Mark(own, run => run.StateAfter.Count > 0)} | {Show(own.Select(fixture => Tolerance.Of(fixture, ElementType.Float32)).MaxBy(near => near.Relative))} |\n");
+                $"| {type.Name} | {type.Cases.Count} | {Mark(type, ParityCheck.State)} | {Mark(type, ParityCheck.Printing)} | {Mark(type, ParityCheck.Forward)} | {Mark(type, ParityCheck.InputGradients)} | {Mark(type, ParityCheck.ParameterGradients)} | {(type.ChangesState ? "yes" : "")} | {Mark(type, ParityCheck.Arguments, type.Arguments.Count)} | {Mark(type, ParityCheck.Inputs)} | {Mark(type, ParityCheck.Random)} | {Show(near)} | {Show(Tolerance.Float64)} |\n");
         }
 
         text.Append(CultureInfo.InvariantCulture, $"""
+
+            Blank: the check says nothing of the type (no parameters, no arguments, nothing random). Not compared, and why:
+
+            {string.Join('\n', CoverageTests.NotCompared.OrderBy(gap => gap.Key.Type, StringComparer.Ordinal).Select(gap => $"- {gap.Key.Type}, {Column(gap.Key.Check)}: {gap.Value}."))}
+            - Arguments of PyTorch that the catalogue does not take: {string.Join("; ", SignatureTests.NotTaken.GroupBy(left => left.Value).Select(left => $"{string.Join(", ", left.Select(argument => $"`{argument.Key}`"))} ({left.Key})"))}.
+
+            Types that 1.13 lacks ({string.Join(", ", TypeCoverage.All.Select(type => type.Name).Except(Fixtures.TorchNames.Names).Where(type => type is not ("Graph" or "NonDynamicallyQuantizableLinear")))}), `bias` of layers that have it since 2.1, and `scaled_dot_product_attention` are compared with their
+            formula in PyTorch 2's documentation; SyncBatchNorm, which 1.13 runs on a GPU only, with what it is in one process; the gradient of ChannelShuffle, which 1.13 lacks on a CPU,
+            with that of the reshape it is.
+
+            """);
+        text.Append(CultureInfo.InvariantCulture, $"""
+
+            ## Functions and sequences
 
             Functions that a `Graph` may call, compared in the same way: {string.Join(", ", Fixtures.Cases.Values.SelectMany(fixture => fixture.Functions).Distinct().Order(StringComparer.Ordinal).Select(name => $"`{name}`"))}.
 
             Beside single modules: initial values of {Sequences.All.Initial.Count} modules and {Sequences.All.Initialisers.Select(i => i.Function).Distinct().Count()} functions of `torch.nn.init` after a seed; a chain of {Sequences.All.Conversions[0].Steps.Count} conversions, exact after each; steps of {string.Join(" and ", Sequences.All.Training.Select(t => t.Optimizer).Distinct())}
             with a conversion between them; and the order in which `apply` visits.
-
-            ## Not compared
-
-            {List(CoverageTests.NotCovered)}
-
-            Types that 1.13 lacks ({string.Join(", ", CoverageTests.Covered.Except(Fixtures.TorchNames.Types).Where(type => type is not ("Graph" or "NonDynamicallyQuantizableLinear")))}) and `scaled_dot_product_attention` are compared with their formula in PyTorch 2's documentation.
 
             ## In PyTorch, but not in Sconce
 
@@ -76,8 +89,16 @@ public sealed class ParityPageTests
 
     private static string Show(Tolerance near) => string.Create(CultureInfo.InvariantCulture, $"{near.Relative:0e-0} / {near.Absolute:0e-0}");
 
-    private static string Mark(IEnumerable<FixtureCase> cases, Func<FixtureRun, bool> has) =>
-        cases.Any(fixture => fixture.Modes.Keys.Any(mode => has(fixture.Run(mode, ElementType.Float32)))) ? "yes" : "";
+    private static string Mark(TypeCoverage type, ParityCheck check, int? count = null) =>
+        !type.Applies(check) ? "" : type.Missing(check).Any() ? "no" : count?.ToString(CultureInfo.InvariantCulture) ?? "yes";
+
+    private static string Column(ParityCheck check) => check switch
+    {
+        ParityCheck.InputGradients => "input gradients",
+        ParityCheck.ParameterGradients => "parameter gradients",
+        ParityCheck.Printing => "print",
+        _ => check.ToString().ToLowerInvariant(),
+    };
 
     private static string List(IReadOnlyDictionary<string, string> reasons) => string.Join('\n', reasons.Select(reason => $"- {reason.Key}: {reason.Value}."));
 

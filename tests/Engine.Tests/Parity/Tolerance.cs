@@ -42,12 +42,7 @@ internal readonly record struct Tolerance(double Relative, double Absolute)
         var excess = 0.0;
         for (var i = 0; i < wanted.Length; i++)
         {
-            if (wanted[i].Equals(given[i]))
-            {
-                continue;
-            }
-
-            var over = Math.Abs(wanted[i] - given[i]) - Absolute - Relative * Math.Abs(wanted[i]);
+            var over = Excess(wanted[i], given[i]);
             if (!(over <= excess))
             {
                 (worst, excess) = (i, over);
@@ -58,5 +53,22 @@ internal readonly record struct Tolerance(double Relative, double Absolute)
             $"{what}: element {worst} is {given[worst]:r}, PyTorch has {wanted[worst]:r} (relative {Math.Abs(given[worst] / wanted[worst] - 1):e1}); allowed {Relative:e0} relative + {Absolute:e0}"));
     }
 
-    private static double[] Elements(Tensor tensor) => tensor.detach().to_type(ScalarType.Float64).contiguous().data<double>().ToArray();
+    /// <summary>Whether all elements are near enough.</summary>
+    public bool Holds(double[] wanted, double[] given)
+    {
+        for (var i = 0; i < wanted.Length; i++)
+        {
+            if (!(Excess(wanted[i], given[i]) <= 0))
+            {
+                return false;
+            }
+        }
+
+        return wanted.Length == given.Length;
+    }
+
+    private double Excess(double wanted, double given) => wanted.Equals(given) ? 0 : Math.Abs(wanted - given) - Absolute - (Relative * Math.Abs(wanted));
+
+    // A sparse gradient is compared as the dense one it stands for.
+    private static double[] Elements(Tensor tensor) => (tensor.is_sparse ? tensor.to_dense() : tensor).detach().to_type(ScalarType.Float64).contiguous().data<double>().ToArray();
 }

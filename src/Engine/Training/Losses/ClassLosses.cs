@@ -29,7 +29,7 @@ internal abstract class ClassIndexLoss(string type, string functional, Argument[
 
 internal sealed class CrossEntropy() : ClassIndexLoss(
     "CrossEntropyLoss", "cross_entropy",
-    [Weight(), Argument.Int("ignore_index").Or(-100L), Argument.Float("label_smoothing").Or(0.0).Between(0, 1)])
+    [Weight(), Argument.Int("ignore_index").Or(-100L), Reduction(), Argument.Float("label_smoothing").Or(0.0).Between(0, 1)])
 {
     public override void Check(LossCall call)
     {

@@ -7,7 +7,7 @@ namespace Sconce.Engine.Training.Losses;
 /// <summary>CTC, whose kernel trusts lengths and targets and reads past its memory where they are wrong.</summary>
 internal sealed class Ctc() : LossRule(
     "CTCLoss", "ctc_loss", ["log_probs", "targets", "input_lengths", "target_lengths"],
-    [Argument.Int("blank").Or(0L).AtLeast(0), Argument.Bool("zero_infinity", false)])
+    [Argument.Int("blank").Or(0L).AtLeast(0), Reduction(), Argument.Bool("zero_infinity", false)])
 {
     public override void Check(LossCall call)
     {

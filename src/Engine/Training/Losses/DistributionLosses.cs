@@ -5,7 +5,7 @@ using static TorchSharp.torch;
 namespace Sconce.Engine.Training.Losses;
 
 internal sealed class KullbackLeiblerLoss() : LossRule(
-    "KLDivLoss", "kl_div", ElementwiseLoss.InputAndTarget, [Argument.Bool("log_target", false)], batchMean: true)
+    "KLDivLoss", "kl_div", ElementwiseLoss.InputAndTarget, [Reduction(batchMean: true), Argument.Bool("log_target", false)])
 {
     public override void Check(LossCall call)
     {

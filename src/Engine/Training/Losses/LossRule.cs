@@ -4,18 +4,20 @@ using static TorchSharp.torch;
 namespace Sconce.Engine.Training.Losses;
 
 /// <summary>One type of loss: its arguments by PyTorch's names with PyTorch's defaults, what it takes, and how it is computed.</summary>
-internal abstract class LossRule(string type, string functional, string[] inputs, Argument[] arguments, bool batchMean = false)
+internal abstract class LossRule(string type, string functional, string[] inputs, Argument[] arguments)
 {
     public string Type => type;
 
     /// <summary>Names of what it takes, in order.</summary>
     public IReadOnlyList<string> Inputs => inputs;
 
-    public IReadOnlyList<Argument> Arguments { get; } =
-        [.. arguments, Argument.Text("reduction", batchMean ? ["none", "batchmean", "mean", "sum"] : ["none", "mean", "sum"]).Or("mean")];
+    /// <summary>In PyTorch's order, in which <c>reduction</c> comes last where a rule does not place it.</summary>
+    public IReadOnlyList<Argument> Arguments { get; } = arguments.Any(a => a.Name == "reduction") ? arguments : [.. arguments, Reduction()];
 
-    public CatalogType Description =>
-        new(type, TypeKind.Loss, arguments.Any(a => a.Name == "weight") ? "_WeightedLoss" : "_Loss", functional, [.. Arguments.Select(a => a.Describe())], inputs);
+    /// <summary>PyTorch's base type.</summary>
+    public string Base { get; init; } = arguments.Any(a => a.Name == "weight") ? "_WeightedLoss" : "_Loss";
+
+    public CatalogType Description => new(type, TypeKind.Loss, Base, functional, [.. Arguments.Select(a => a.Describe())], inputs);
 
     /// <summary>Throws where libtorch could not take the tensors, or would take them for something else.</summary>
     public abstract void Check(LossCall call);
@@ -39,6 +41,8 @@ internal abstract class LossRule(string type, string functional, string[] inputs
         nn.Reduction.Sum => elements.sum(),
         _ => elements.mean(),
     };
+
+    protected static Argument Reduction(bool batchMean = false) => Argument.Text("reduction", batchMean ? ["none", "batchmean", "mean", "sum"] : ["none", "mean", "sum"]).Or("mean");
 
     protected static Argument Weight(string name = "weight") => Argument.Floats(name).OrNone();
 }
