@@ -9,7 +9,7 @@ The output is the same byte for byte each time. A case is a module spec in the s
 for them in train and eval mode, in float32 and float64: outputs, gradients of inputs and parameters, and the state dict after the
 forward where it changed (running statistics). State and inputs are float32 values, so that one copy serves both dtypes.
 
-Losses, optimizers and schedulers have a generator of their own; here is one step of SGD and one of Adam of a whole small network.
+Optimizers and schedulers have a generator of their own, training.py; here is one step of SGD and one of Adam of a whole small network.
 """
 import base64
 import collections
@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 import function_cases
+import losses
 import module_cases
 import randomness
 import sequences
@@ -191,6 +192,7 @@ def main():
     names = sorted(n for n in dir(nn) if isinstance(getattr(nn, n), type) and issubclass(getattr(nn, n), nn.Module) and not n.startswith("_"))
     write("torch-types", {"torch": torch.__version__, "types": [described(name) for name in names]})
     write("random", {"torch": torch.__version__, **randomness.generate(tensor, fill, flatten, cotangent)})
+    write("losses", {"torch": torch.__version__, **losses.generate(tensor, cotangent)})
     write("sequences", {"torch": torch.__version__, **sequences.generate(tensor, fill)})
 
 

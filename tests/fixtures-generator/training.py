@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes what real PyTorch computes for losses, optimizers, schedulers and clipping, for tests/Engine.Tests/Training.
+"""Writes what real PyTorch computes for optimizers, schedulers and clipping, for tests/Engine.Tests/Training.
 
 Run with Debian's python3-torch (1.13), from anywhere; the outputs are committed, so that the tests need no Python:
     python3 tests/fixtures-generator/training.py
@@ -28,105 +28,6 @@ def write(name, cases):
     lines = ",\n".join(json.dumps(case, separators=(",", ":")) for case in cases)
     (OUT / f"{name}.json").write_text(f"[\n{lines}\n]\n")
     print(name, len(cases), "cases", (OUT / f"{name}.json").stat().st_size, "bytes")
-
-
-# --- losses ---------------------------------------------------------------------------------------------------------------------
-
-def loss_cases():
-    g = torch.Generator().manual_seed(1)
-
-    def randn(*shape):
-        return torch.randn(*shape, generator=g, dtype=F64)
-
-    def rand(*shape):
-        return torch.rand(*shape, generator=g, dtype=F64)
-
-    def classes(high, *shape):
-        return torch.randint(0, high, shape, generator=g)
-
-    def signs(*shape):
-        return torch.randint(0, 2, shape, generator=g).to(F64) * 2 - 1
-
-    cases = []
-
-    def case(kind, args, outputs, targets):
-        outputs = [o.clone().requires_grad_(o.is_floating_point()) for o in outputs]
-        given = dict(args)
-        for name in ("weight", "pos_weight"):
-            if name in given:
-                given[name] = torch.tensor(given[name], dtype=F64)
-        loss = getattr(nn, kind)(**given)(*outputs, *targets)
-        loss.mean().backward()
-        cases.append({"type": kind, "args": args, "outputs": [pack(o) for o in outputs], "targets": [pack(t) for t in targets],
-                      "loss": pack(loss), "gradients": [pack(o.grad) for o in outputs]})
-
-    for kind in ("L1Loss", "MSELoss", "SmoothL1Loss", "HuberLoss"):
-        for reduction in ("none", "mean", "sum"):
-            case(kind, {"reduction": reduction}, [randn(4, 3)], [randn(4, 3)])
-    case("MSELoss", {}, [randn(4, 3)], [randn(3)])
-    case("SmoothL1Loss", {"beta": 0.3}, [randn(5)], [randn(5)])
-    case("SmoothL1Loss", {"beta": 0.0}, [randn(5)], [randn(5)])
-    case("HuberLoss", {"delta": 0.4}, [randn(5)], [randn(5)])
-    case("SoftMarginLoss", {}, [randn(4, 3)], [signs(4, 3)])
-    case("SoftMarginLoss", {"reduction": "none"}, [randn(4, 3)], [signs(4, 3)])
-    case("HingeEmbeddingLoss", {}, [randn(4, 3)], [signs(4, 3)])
-    case("HingeEmbeddingLoss", {"margin": 0.5, "reduction": "sum"}, [randn(4, 3)], [signs(4, 3)])
-    for reduction in ("none", "mean", "sum"):
-        case("BCELoss", {"reduction": reduction}, [rand(4, 3)], [rand(4, 3)])
-        case("BCEWithLogitsLoss", {"reduction": reduction}, [randn(4, 3)], [rand(4, 3)])
-    case("BCELoss", {"weight": [1.0, 0.5, 2.0]}, [rand(4, 3)], [rand(4, 3)])
-    case("BCEWithLogitsLoss", {"weight": [1.0, 0.5, 2.0], "pos_weight": [3.0, 1.0, 0.2]}, [randn(4, 3)], [rand(4, 3)])
-    case("PoissonNLLLoss", {}, [randn(4, 3)], [rand(4, 3) * 4])
-    case("PoissonNLLLoss", {"log_input": False, "full": True, "eps": 1e-6, "reduction": "sum"}, [rand(4, 3) + 0.1], [rand(4, 3) * 4])
-    for reduction in ("none", "mean", "sum", "batchmean"):
-        case("KLDivLoss", {"reduction": reduction}, [randn(4, 3).log_softmax(1)], [rand(4, 3).softmax(1)])
-    case("KLDivLoss", {"log_target": True}, [randn(4, 3).log_softmax(1)], [randn(4, 3).log_softmax(1)])
-    for reduction in ("none", "mean", "sum"):
-        case("GaussianNLLLoss", {"reduction": reduction}, [randn(4, 3)], [randn(4, 3), rand(4, 3)])
-    case("GaussianNLLLoss", {"full": True, "eps": 0.3}, [randn(4, 3)], [randn(4, 3), rand(4, 1)])
-    case("GaussianNLLLoss", {}, [randn(4, 3)], [randn(4, 3), rand(4)])
-
-    for reduction in ("none", "mean", "sum"):
-        case("CrossEntropyLoss", {"reduction": reduction}, [randn(6, 4)], [classes(4, 6)])
-        case("CrossEntropyLoss", {"reduction": reduction, "label_smoothing": 0.1}, [randn(6, 4)], [classes(4, 6)])
-        case("NLLLoss", {"reduction": reduction}, [randn(6, 4).log_softmax(1)], [classes(4, 6)])
-    weight = [0.2, 1.0, 3.0, 0.5]
-    ignoring = torch.tensor([0, 3, 1, 1, 2, 0])
-    case("CrossEntropyLoss", {"weight": weight}, [randn(6, 4)], [classes(4, 6)])
-    case("CrossEntropyLoss", {"weight": weight, "label_smoothing": 0.2}, [randn(6, 4)], [classes(4, 6)])
-    case("CrossEntropyLoss", {"weight": weight, "ignore_index": 1, "label_smoothing": 0.3}, [randn(6, 4)], [ignoring])
-    case("CrossEntropyLoss", {"ignore_index": -1}, [randn(6, 4)], [torch.tensor([0, -1, 1, -1, 2, 3])])
-    case("CrossEntropyLoss", {}, [randn(6, 4)], [torch.tensor([0, -100, 1, -100, 2, 3])])
-    case("CrossEntropyLoss", {"label_smoothing": 0.1}, [randn(6, 4)], [rand(6, 4).softmax(1)])
-    case("CrossEntropyLoss", {"weight": weight}, [randn(2, 4, 3, 2)], [classes(4, 2, 3, 2)])
-    case("CrossEntropyLoss", {}, [randn(4)], [classes(4)])
-    case("NLLLoss", {"weight": weight, "ignore_index": 1}, [randn(6, 4).log_softmax(1)], [ignoring])
-    case("NLLLoss", {}, [randn(2, 4, 3).log_softmax(1)], [classes(4, 2, 3)])
-    case("MultiMarginLoss", {}, [randn(5, 4)], [classes(4, 5)])
-    case("MultiMarginLoss", {"p": 2, "margin": 0.7, "weight": weight, "reduction": "none"}, [randn(5, 4)], [classes(4, 5)])
-    case("MultiLabelMarginLoss", {}, [randn(2, 4)], [torch.tensor([[3, 0, -1, 1], [2, -1, 0, 0]])])
-    case("MultiLabelMarginLoss", {"reduction": "sum"}, [randn(4)], [torch.tensor([1, 2, -1, 0])])
-    case("MultiLabelSoftMarginLoss", {}, [randn(5, 4)], [classes(2, 5, 4).to(F64)])
-    case("MultiLabelSoftMarginLoss", {"weight": weight, "reduction": "sum"}, [randn(5, 4)], [classes(2, 5, 4).to(F64)])
-
-    case("CosineEmbeddingLoss", {}, [randn(5, 4), randn(5, 4)], [signs(5)])
-    case("CosineEmbeddingLoss", {"margin": 0.2, "reduction": "none"}, [randn(5, 4), randn(5, 4)], [signs(5)])
-    case("MarginRankingLoss", {}, [randn(5), randn(5)], [signs(5)])
-    case("MarginRankingLoss", {"margin": 0.3, "reduction": "sum"}, [randn(5), randn(5)], [signs(5)])
-    case("TripletMarginLoss", {}, [randn(5, 4), randn(5, 4), randn(5, 4)], [])
-    case("TripletMarginLoss", {"margin": 2.0, "p": 1.5, "swap": True, "reduction": "none"}, [randn(5, 4), randn(5, 4), randn(5, 4)], [])
-    case("TripletMarginLoss", {"eps": 1e-3}, [randn(5, 4)], [randn(5, 4), randn(5, 4)])
-    case("TripletMarginWithDistanceLoss", {"margin": 1.5, "swap": True}, [randn(5, 4), randn(5, 4), randn(5, 4)], [])
-
-    log_probs = randn(12, 3, 5).log_softmax(2)
-    lengths = [torch.tensor([12, 10, 8]), torch.tensor([4, 3, 2])]
-    targets = torch.randint(1, 5, (3, 4), generator=g)
-    for reduction in ("none", "mean", "sum"):
-        case("CTCLoss", {"reduction": reduction}, [log_probs], [targets, *lengths])
-    case("CTCLoss", {"blank": 4, "zero_infinity": True}, [log_probs], [torch.randint(0, 4, (9,), generator=g), *lengths])
-    case("CTCLoss", {}, [randn(12, 5).log_softmax(1)], [targets[0], torch.tensor([12]), torch.tensor([4])])
-    case("CTCLoss", {"zero_infinity": True}, [randn(3, 1, 5).log_softmax(2)], [targets[:1], torch.tensor([3]), torch.tensor([4])])
-    return cases
 
 
 # --- optimizers -------------------------------------------------------------------------------------------------------------------
@@ -295,7 +196,6 @@ def clip_cases():
 
 if __name__ == "__main__":
     OUT.mkdir(parents=True, exist_ok=True)
-    write("losses", loss_cases())
     write("optimizers", optimizer_cases())
     write("lbfgs", lbfgs_cases())
     write("schedulers", scheduler_cases())

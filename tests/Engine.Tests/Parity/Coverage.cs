@@ -85,25 +85,18 @@ internal sealed class TypeCoverage
         ParityCheck.InputGradients => Modes.Where(mode => !Own.Any(fixture => fixture.Has(mode, run => run.InputGradients.Any(gradient => gradient is not null)))),
         ParityCheck.ParameterGradients => Modes.SelectMany(mode => Own.SelectMany(fixture => fixture.NamedParameters.Select(p => p.Name)).Distinct()
             .Where(name => !Own.Any(fixture => fixture.Has(mode, run => run.ParameterGradients.GetValueOrDefault(name) is not null))).Select(name => $"{name} in {mode}")),
-        ParityCheck.Arguments => Arguments.SelectMany(MissingValues),
+        ParityCheck.Arguments => _type.Arguments.Where(argument => argument.Name != "dtype").SelectMany(argument => MissingValues(argument, [.. _specs.Select(spec =>
+            spec.TryGetProperty("args", out var args) && args.TryGetProperty(argument.Name, out var value) ? SpecJson.Value(value) : argument.Default)])),
         ParityCheck.Inputs => _type.Inputs.Select(input => input.TrimEnd('?')).Where((name, position) => !Own.Any(fixture => fixture.Inputs.Positional.Count > position || fixture.Inputs.Named.ContainsKey(name))),
         _ => RandomFixtures.All.Types.Contains(Name) ? [] : ["no case"],
     };
 
-    private IEnumerable<string> MissingValues(string argument)
-    {
-        var known = _type.Arguments.Single(a => a.Name == argument);
-        var given = _specs.Select(spec => spec.TryGetProperty("args", out var args) && args.TryGetProperty(argument, out var value) ? SpecJson.Value(value) : known.Default).ToList();
-        if (given.All(value => Equals(value, known.Default)))
-        {
-            yield return argument;
-        }
-
-        foreach (var choice in known.Type.Split('"').Where((_, part) => part % 2 == 1).Except(given.OfType<string>()))
-        {
-            yield return $"{argument}={choice}";
-        }
-    }
+    /// <summary>An argument that was given nothing but its default, and choices of a text that were never taken.</summary>
+    public static IEnumerable<string> MissingValues(CatalogArgument argument, IReadOnlyList<object?> given) =>
+    [
+        .. given.All(value => Equals(value, argument.Default)) ? new[] { argument.Name } : [],
+        .. argument.Type.Split('"').Where((_, part) => part % 2 == 1).Except(given.OfType<string>()).Select(choice => $"{argument.Name}={choice}"),
+    ];
 
     private static IEnumerable<JsonElement> Specs(JsonElement spec) =>
         !spec.TryGetProperty("children", out var children) ? [spec]

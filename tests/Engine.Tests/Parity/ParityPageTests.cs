@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text;
+using Sconce.Engine.Catalog;
 using Sconce.Engine.Tensors;
 
 namespace Sconce.Engine.Tests.Parity;
@@ -71,6 +72,14 @@ public sealed class ParityPageTests
             """);
         text.Append(CultureInfo.InvariantCulture, $"""
 
+            ## Losses
+
+            Values and gradients of what the module returned, in float32 within {Show(Tolerance.Float32)} and in float64 within {Show(Tolerance.Float64)}, for each reduction and each argument.
+
+            | loss | cases | values and gradients, float32 and float64 | reductions | arguments |
+            |---|---|---|---|---|
+            {string.Join('\n', LossFixtures.Types.Select(LossRow))}
+
             ## Functions and sequences
 
             Functions that a `Graph` may call, compared in the same way: {string.Join(", ", Fixtures.Cases.Values.SelectMany(fixture => fixture.Functions).Distinct().Order(StringComparer.Ordinal).Select(name => $"`{name}`"))}.
@@ -91,6 +100,14 @@ public sealed class ParityPageTests
 
     private static string Mark(TypeCoverage type, ParityCheck check, int? count = null) =>
         !type.Applies(check) ? "" : type.Missing(check).Any() ? "no" : count?.ToString(CultureInfo.InvariantCulture) ?? "yes";
+
+    private static string LossRow(CatalogType type)
+    {
+        var cases = LossFixtures.Of(type);
+        var reductions = cases.Select(fixture => fixture.Args.TryGetValue("reduction", out var given) ? given.GetString() : "mean").Distinct().Order(StringComparer.Ordinal);
+        return string.Create(CultureInfo.InvariantCulture,
+            $"| {type.Name} | {cases.Count} | {(cases.All(fixture => fixture.Runs.Count == 2) ? "yes" : "no")} | {string.Join(", ", reductions)} | {(LossFixtures.Missing(type).Any() ? "no" : type.Arguments.Count)} |");
+    }
 
     private static string Column(ParityCheck check) => check switch
     {
