@@ -22,11 +22,11 @@ public static class StateLoading
     {
         ArgumentNullException.ThrowIfNull(entries);
         var state = ModuleTree.State(subtree);
-        var targets = state.ToDictionary(entry => entry.Key, entry => entry.Tensor, StringComparer.Ordinal);
+        var targets = state.Select((entry, place) => (entry.Key, entry.Tensor, Place: place)).ToDictionary(target => target.Key, StringComparer.Ordinal);
         var given = new HashSet<string>(StringComparer.Ordinal);
         var unexpected = new List<string>();
         var wrong = new List<FieldViolation>();
-        var copies = new List<(Tensor Target, Tensor Value)>();
+        var copies = new List<(int Place, Tensor Target, Tensor Value)>();
         for (var i = 0; i < entries.Count; i++)
         {
             var (key, value) = entries[i];
@@ -42,13 +42,13 @@ public static class StateLoading
                     wrong.Add(new($"{field}[{i}]", $"{EngineException.Quote(key)} is unexpected: the module has no such parameter or buffer"));
                 }
             }
-            else if (Mismatch(target, value) is { } mismatch)
+            else if (Mismatch(target.Tensor, value) is { } mismatch)
             {
                 wrong.Add(new($"{field}[{i}]", $"{EngineException.Quote(key)} {mismatch}"));
             }
             else
             {
-                copies.Add((target, value));
+                copies.Add((target.Place, target.Tensor, value));
             }
         }
 
@@ -66,8 +66,9 @@ public static class StateLoading
         using var noGrad = no_grad();
         using var scope = NewDisposeScope();
 
-        // What can fail for lack of memory happens before the first value is in place.
-        var converted = copies.Select(copy => (copy.Target, Value: copy.Value.to(copy.Target.dtype, copy.Target.device))).ToList();
+        // What can fail for lack of memory happens before the first value is in place. As in PyTorch the last name of a shared tensor in the
+        // order of the state dict decides what it holds, whatever the order of the entries.
+        var converted = copies.OrderBy(copy => copy.Place).Select(copy => (copy.Target, Value: copy.Value.to(copy.Target.dtype, copy.Target.device))).ToList();
         foreach (var (target, value) in converted)
         {
             _ = target.copy_(value.reshape(target.shape));
