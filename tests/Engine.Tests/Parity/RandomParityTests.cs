@@ -9,12 +9,17 @@ namespace Sconce.Engine.Tests.Parity;
 
 /// <summary>Modules that draw random numbers in training mode have the outcomes that PyTorch has, as often.</summary>
 [Collection(nameof(OwnGenerator))]
-public sealed class RandomParityTests
+public sealed class RandomParityTests : IDisposable
 {
     private const int Runs = 1000;
 
     // Transformers over so few elements divide by small deviations; outcomes are far further apart.
     private static readonly Tolerance Float32 = new(1e-3, 1e-4);
+
+    private readonly int _threads = get_num_threads();
+
+    // Thousands of tiny calls: where cores are busy, threads of libtorch that wait for each other cost ten times the work.
+    public RandomParityTests() => set_num_threads(1);
 
     public static TheoryData<int, string, ElementType> Cases
     {
@@ -30,6 +35,8 @@ public sealed class RandomParityTests
             return data;
         }
     }
+
+    public void Dispose() => set_num_threads(_threads);
 
     [Theory]
     [MemberData(nameof(Cases))]
