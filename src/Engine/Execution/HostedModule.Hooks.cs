@@ -107,10 +107,35 @@ public sealed partial class HostedModule
     }
 
     // The session of a hook has ended. A call may be using its operands, so they go when nothing runs.
-    private void FreeWhenAlone(Hook hook) => _ = Change(null, () =>
+    private async void FreeWhenAlone(Hook hook)
     {
-        hook.Dispose();
-        _state.Hooks.TrimSlots();
-        return true;
-    }, CancellationToken.None).ContinueWith(static task => _ = task.Exception, TaskScheduler.Default);
+        while (true)
+        {
+            try
+            {
+                await Change(null, () =>
+                {
+                    hook.Dispose();
+                    _state.Hooks.TrimSlots();
+                    return true;
+                }, CancellationToken.None).ConfigureAwait(false);
+                return;
+            }
+            catch (EngineException exception) when (exception.Error == EngineError.ResourceExhausted)
+            {
+                // The queue is full.
+                await Task.Delay(TimeSpan.FromSeconds(1), _host.Time).ConfigureAwait(false);
+            }
+            catch (EngineException exception)
+            {
+                if (exception.Error == EngineError.NotFound)
+                {
+                    // The module is gone, and with it all that ran. Else the host drains, and the process ends.
+                    hook.Dispose();
+                }
+
+                return;
+            }
+        }
+    }
 }

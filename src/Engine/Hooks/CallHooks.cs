@@ -17,17 +17,11 @@ internal sealed class CallHooks : IDisposable
     {
     }
 
-    /// <summary>The dispatcher, once planned.</summary>
-    public HookRun? Run { get; private set; }
-
     /// <summary>Names of other modules that the hooks call.</summary>
     public IEnumerable<string> Calls => _hooks.SelectMany(hook => hook.Calls);
 
     /// <summary>Whether the call needs the module to itself, for its slots.</summary>
     public bool UsesSlots => _hooks.Exists(hook => hook.UsesSlots);
-
-    /// <summary>Whether any stands on gradients.</summary>
-    public bool StandsInBackward => _hooks.Exists(hook => hook.Spec.IsBackward || hook.Spec.Site == HookSite.ParamGrad);
 
     /// <summary>Checks and accepts the hooks of a call; null where there are none.</summary>
     /// <param name="specs">The hooks.</param>
@@ -115,13 +109,7 @@ internal sealed class CallHooks : IDisposable
                 $"a hook that calls module {EngineException.Quote(missing)} was registered while this call waited; nothing has run, call again") { RetryAfter = TimeSpan.FromMilliseconds(1) };
         }
 
-        var run = new HookRun(plan, new HookServices(state.Name, state.Tree, host, state.Hooks, others));
-        if (call is not null)
-        {
-            call.Run = run;
-        }
-
-        return run;
+        return new HookRun(plan, new HookServices(state.Name, state.Tree, host, state.Hooks, others));
     }
 
     /// <summary>Frees the hooks.</summary>

@@ -203,7 +203,7 @@ internal sealed class HookChecks
         }
         else if (operand.Slot is { } slot)
         {
-            Id(slot, $"{field}.slot");
+            Slot(slot, $"{field}.slot");
         }
         else if (action is ProjectOutAction && operand.Scalar is not null)
         {
@@ -239,8 +239,18 @@ internal sealed class HookChecks
 
         if (to.Slot.Length > 0)
         {
-            Id(to.Slot, $"{field}.slot");
+            Slot(to.Slot, $"{field}.slot");
         }
+    }
+
+    private void Slot(string slot, string field)
+    {
+        if (_spec.IsState)
+        {
+            Add(field, $"is set; state dicts are read beside forwards, so {_spec.Site} takes no slots: use a kept tensor");
+        }
+
+        Id(slot, field);
     }
 
     private void Numbers(HookAction action, string field)

@@ -41,6 +41,7 @@ public sealed class HookTests(SharedServer server) : ServerTest(server)
         ["a number as direction"] = (Hooks.Forward().ProjectOut(1), "actions[0].project_out.direction", ["one dimension"]),
         ["bad slot"] = (Hooks.Forward().Set(HookValue.Slot("../x")), "actions[0].set.value.slot", ["../x"]),
         ["watch of a state dict in an answer"] = (Hooks.StateDict().Capture(HookTo.Response), "actions[0].capture.to.response", ["StateDict"]),
+        ["slot of a state dict"] = (Hooks.StateDict().Capture(HookTo.Slot("s")), "actions[0].capture.to.slot", ["kept tensor"]),
         ["bad keep"] = (Hooks.Forward().Capture(HookTo.Keep("a/b")), "actions[0].capture.to.keep", ["a/b"]),
         ["no statistics"] = (Hooks.Forward().Reduce([]), "actions[0].reduce.statistics", ["at least one"]),
         ["a statistic twice"] = (Hooks.Forward().Reduce([Statistic.Mean, Statistic.Mean]), "actions[0].reduce.statistics[1]", ["Mean"]),
