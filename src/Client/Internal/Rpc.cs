@@ -20,6 +20,13 @@ internal enum Repeat
 /// <summary>Sends calls: deadline, contract version, retries, and one place where statuses become exceptions.</summary>
 internal sealed class Rpc
 {
+    // gRPC's own words, without any mark; they do not say which setting they speak of. The server has rewritten its own.
+    private const string TooLargeSent = "Sending message exceeds the maximum configured message size.";
+    private const string TooLargeReceived = "Received message exceeds the maximum configured message size.";
+
+    // The reason in the server's words that a call's own deadline passed. With another (an upload too slow) it speaks of a limit of its own.
+    private const string PassedDeadline = "DEADLINE_EXCEEDED";
+
     private readonly ResiliencePipeline _retries;
     private readonly SconceClientOptions _options;
     private readonly Metadata _headers = new() { { Contract.Header, Contract.Version } };
@@ -172,6 +179,12 @@ internal sealed class Rpc
             Contract.Check(headers.Result, failure);
     }
 
+    /// <summary>
+    /// Whether a write to a stream failed because its call is over, or never began: in which way is HTTP's and gRPC's own affair, and the call's status
+    /// says more.
+    /// </summary>
+    public static bool IsFailedWrite(Exception e) => e is RpcException or InvalidOperationException or IOException or HttpRequestException;
+
     private Exception Translate(RpcException e, RetryRun run, string operation, CancellationToken cancellationToken)
     {
         if (cancellationToken.IsCancellationRequested)
@@ -179,13 +192,22 @@ internal sealed class Rpc
 
         var details = ErrorDetails.Of(e);
         var tries = run.Attempts == 1 ? "1 attempt" : $"{run.Attempts} attempts";
-        if (e.StatusCode == StatusCode.DeadlineExceeded)
+        if (e.StatusCode == StatusCode.DeadlineExceeded && run.Timeout is not null && (details.Reason is null or PassedDeadline))
         {
             var last = run.LastFailure is { } failure && failure != e ? $" Before that: {failure.StatusCode}: {Cause(failure)}" : "";
             details = details with
             {
                 Message = $"{operation} had no answer within {run.Timeout} "
                     + $"({tries}; SconceClientOptions.Timeout or CallSettings.Timeout sets the limit).{last}",
+            };
+        }
+        else if (e is { StatusCode: StatusCode.ResourceExhausted, Status.Detail: TooLargeSent or TooLargeReceived } && _options.Address is not null)
+        {
+            var what = e.Status.Detail == TooLargeSent ? "sends a message" : "was answered with a message";
+            details = details with
+            {
+                Message = $"{operation} {what} larger than the {_options.MaxMessageBytes} bytes that SconceClientOptions.MaxMessageBytes allows; "
+                    + "move less in one call, or raise it, and max_message_bytes on the server.",
             };
         }
         else if (RetryPolicy.IsTransport(e))
