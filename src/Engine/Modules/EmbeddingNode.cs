@@ -21,6 +21,11 @@ internal sealed class EmbeddingNode : ModuleNode
         var a = origin.Args;
         _rows = a.Int("num_embeddings");
         Padding = EmbeddingTable.PaddingRow(a, _rows);
+        if (a.Bool("sparse") && a.Bool("scale_grad_by_freq"))
+        {
+            throw a.Refuse("scale_grad_by_freq", "true was given with sparse=True, whose gradients cannot be scaled");
+        }
+
         _weight = context.Parameter(origin, _rows, a.Int("embedding_dim"));
         Parameters = [new("weight", _weight)];
         if (!context.OnMeta)
@@ -50,6 +55,7 @@ internal sealed class EmbeddingNode : ModuleNode
             throw Refuse(context, problem);
         }
 
+        context.Memory?.Need(_weight, input.shape, _weight.shape[1]);
         return TensorTree.Of(_native!.forward(input));
     }
 
@@ -112,6 +118,7 @@ internal sealed class EmbeddingBagNode : ModuleNode
             throw Refuse(context, problem);
         }
 
+        context.Memory?.Need(_weight, [input.Dimensions == 2 ? input.shape[0] : offsets!.shape[0]], _weight.shape[1]);
         // Libtorch's two-dimensional path fails on int32.
         return TensorTree.Of(_native!.forward(input.to_type(ScalarType.Int64), offsets?.to_type(ScalarType.Int64)!, weights!));
     }
