@@ -17,6 +17,9 @@ internal sealed class Admission(EngineOptions options)
     /// <summary>Completes when the host drains and nothing runs any more.</summary>
     public Task Idle => _idle.Task;
 
+    /// <summary>Whether calls run at this moment.</summary>
+    public bool IsBusy => Volatile.Read(ref _running) > 0;
+
     /// <summary>Takes a place in the queue.</summary>
     /// <param name="pendingHere">Calls that wait at the same gate.</param>
     /// <param name="name">The gate's module; empty for the host's own.</param>
@@ -78,6 +81,10 @@ internal sealed class Admission(EngineOptions options)
 
     public static EngineException Draining() =>
         new(EngineError.Unavailable, "DRAINING", "the host is shutting down and takes no more work; retry, on another host where there is one") { RetryAfter = RetryElsewhere };
+
+    /// <summary>What the caller of a call gets that was still running when the drain gave up on it.</summary>
+    public static EngineException Stopped() =>
+        new(EngineError.Unavailable, "STOPPED", "the host stopped before the call had ended; what it did is lost with all that the host held") { RetryAfter = RetryElsewhere };
 
     private static EngineException Full(string what, long used, long allowed, string setting) =>
         new(EngineError.ResourceExhausted, "QUEUE_FULL", $"{what} is full: {used:N0} of {allowed:N0} places are taken; retry later, or raise {setting}")

@@ -20,6 +20,7 @@ public sealed class EngineHost : IAsyncDisposable
     private readonly ITimer _sweeper;
     private readonly DateTimeOffset _started;
     private readonly ILogger _log;
+    private Task? _drained;
     private int _disposed;
 
     /// <summary>Loads libtorch and starts the lanes.</summary>
@@ -58,6 +59,12 @@ public sealed class EngineHost : IAsyncDisposable
 
     /// <summary>The kept tensors.</summary>
     public KeptTensors Tensors => _services.Tensors;
+
+    /// <summary>
+    /// Whether calls run at this moment. Once the host is disposed: whether some were left behind in native code, so that the process must end
+    /// without unloading libtorch under them.
+    /// </summary>
+    public bool IsBusy => _services.Admission.IsBusy;
 
     /// <summary>The open sessions.</summary>
     public SessionTable Sessions => _services.Sessions;
@@ -212,28 +219,20 @@ public sealed class EngineHost : IAsyncDisposable
         return new StateUpload(entries, field, Ledger);
     }
 
-    /// <summary>Refuses new work, answers what waits with <see cref="EngineError.Unavailable"/>, and lets what runs finish.</summary>
-    /// <param name="limit">How long to wait for it.</param>
-    public async Task DrainAsync(TimeSpan limit)
+    /// <summary>
+    /// Refuses new work, answers what waits with <see cref="EngineError.Unavailable"/>, and lets what runs finish; what has not by then goes on, and its
+    /// callers get <see cref="EngineError.Unavailable"/> (reason STOPPED). A host drains once: a later call waits for the first one's end.
+    /// </summary>
+    /// <param name="limit">How long to wait for what runs.</param>
+    public Task DrainAsync(TimeSpan limit)
     {
-        _services.Admission.Drain();
-        _gate.WithdrawAll(Admission.Draining);
-        foreach (var module in _modules.Values)
+        lock (_naming)
         {
-            module.Gate.WithdrawAll(Admission.Draining);
-        }
-
-        try
-        {
-            await _services.Admission.Idle.WaitAsync(limit, _services.Time).ConfigureAwait(false);
-        }
-        catch (TimeoutException)
-        {
-            Log.DrainTimedOut(_log, limit);
+            return _drained ??= DrainOnceAsync(limit);
         }
     }
 
-    /// <summary>Drains, ends the lanes and frees everything.</summary>
+    /// <summary>Drains, ends the lanes and frees everything; all but what calls use that were left behind.</summary>
     public async ValueTask DisposeAsync()
     {
         if (Interlocked.Exchange(ref _disposed, 1) != 0)
@@ -243,9 +242,10 @@ public sealed class EngineHost : IAsyncDisposable
 
         await DrainAsync(TimeSpan.FromSeconds(5)).ConfigureAwait(false);
         await _sweeper.DisposeAsync().ConfigureAwait(false);
-        if (!_services.Lanes.Stop(TimeSpan.FromSeconds(5)))
+        // The drain has waited for calls; an idle lane needs a moment to end.
+        if (!_services.Lanes.Stop(IsBusy ? TimeSpan.Zero : TimeSpan.FromSeconds(5)) || IsBusy)
         {
-            // A native call never came back; to free what it uses would end the process the hard way.
+            // A native call has not come back; to free what it uses would end the process the hard way.
             return;
         }
 
@@ -260,6 +260,27 @@ public sealed class EngineHost : IAsyncDisposable
     }
 
     internal static EngineException ModuleNotFound(string name) => EngineException.NotFound("module", name, "ListModules lists those that are held");
+
+    private async Task DrainOnceAsync(TimeSpan limit)
+    {
+        _services.Admission.Drain();
+        _gate.WithdrawAll(Admission.Draining);
+        foreach (var module in _modules.Values)
+        {
+            module.Gate.WithdrawAll(Admission.Draining);
+        }
+
+        _services.Lanes.WithdrawAll(Admission.Draining);
+        try
+        {
+            await _services.Admission.Idle.WaitAsync(limit, _services.Time).ConfigureAwait(false);
+        }
+        catch (TimeoutException)
+        {
+            Log.DrainTimedOut(_log, limit);
+            _services.Lanes.CutAll(Admission.Stopped);
+        }
+    }
 
     private HostedModule Host(string name, MemoryCharge charge, Func<RandomStream, ModuleTree> make)
     {

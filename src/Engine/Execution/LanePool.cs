@@ -12,6 +12,7 @@ internal sealed class LanePool
     private readonly Queue<LaneWork> _ready = new();
     private readonly object _lock = new();
     private readonly Thread[] _threads;
+    private readonly LaneWork?[] _running;
     private int _count;
     private int _sleeping;
     private int _borrowed;
@@ -20,9 +21,11 @@ internal sealed class LanePool
     public LanePool(int lanes)
     {
         _threads = new Thread[lanes];
+        _running = new LaneWork?[lanes];
         for (var i = 0; i < lanes; i++)
         {
-            _threads[i] = new Thread(Work, maxStackSize: 16 << 20) { IsBackground = true, Name = $"lane {i}" };
+            var lane = i;
+            _threads[i] = new Thread(() => Work(lane), maxStackSize: 16 << 20) { IsBackground = true, Name = $"lane {i}" };
             _threads[i].Start();
         }
     }
@@ -56,6 +59,31 @@ internal sealed class LanePool
     /// <summary>Ends what <see cref="TryBorrow"/> began.</summary>
     public void Return() => Interlocked.Decrement(ref _borrowed);
 
+    /// <summary>Withdraws every call that waits for a lane.</summary>
+    public void WithdrawAll(Func<Exception> error)
+    {
+        LaneWork[] waiting;
+        lock (_lock)
+        {
+            waiting = [.. _ready];
+        }
+
+        foreach (var work in waiting)
+        {
+            // A lane that finds it later does nothing.
+            work.Withdraw(error());
+        }
+    }
+
+    /// <summary>Answers the callers of what the lanes run, which goes on: native code cannot be interrupted.</summary>
+    public void CutAll(Func<Exception> error)
+    {
+        for (var i = 0; i < _running.Length; i++)
+        {
+            Volatile.Read(ref _running[i])?.Cut(error());
+        }
+    }
+
     /// <summary>Ends the threads after the calls that are queued; false where one of them does not come back in time.</summary>
     public bool Stop(TimeSpan limit)
     {
@@ -70,11 +98,13 @@ internal sealed class LanePool
         return _threads.All(thread => thread.Join((int)Math.Max(0, deadline - Environment.TickCount64)));
     }
 
-    private void Work()
+    private void Work(int lane)
     {
         while (Take() is { } work)
         {
+            Volatile.Write(ref _running[lane], work);
             work.RunOnLane();
+            _running[lane] = null;
         }
     }
 

@@ -94,6 +94,9 @@ internal abstract class LaneWork
         }
     }
 
+    /// <summary>Answers the caller while the call still runs; what it gives later is nobody's.</summary>
+    internal void Cut(Exception error) => Abandon(error, _token);
+
     /// <summary>
     /// Runs the call from beginning to end on the caller's thread, where it need not wait for its turn: handing a call of a few microseconds to a
     /// lane, and its answer back, costs several times the call. False where it must queue after all.
@@ -204,13 +207,14 @@ internal abstract class LaneWork<T> : LaneWork
     /// <inheritdoc/>
     protected sealed override void Complete()
     {
+        // Try: the host may have cut the call as it stopped.
         if (_error is not null)
         {
-            _completion.SetException(_error);
+            _completion.TrySetException(_error);
         }
         else
         {
-            _completion.SetResult(_result!);
+            _completion.TrySetResult(_result!);
         }
     }
 
@@ -219,7 +223,7 @@ internal abstract class LaneWork<T> : LaneWork
     {
         if (error is not null)
         {
-            _completion.SetException(error);
+            _completion.TrySetException(error);
         }
         else
         {

@@ -5,7 +5,7 @@ namespace Sconce.Engine.Execution;
 /// <summary>What the execution layer logs.</summary>
 internal static partial class Log
 {
-    [LoggerMessage(1001, LogLevel.Warning, "Calls were still running {Limit} after the drain began; they are left behind")]
+    [LoggerMessage(1001, LogLevel.Warning, "Calls were still running {Limit} after the drain began; their callers were told, and they are left behind")]
     public static partial void DrainTimedOut(ILogger logger, TimeSpan limit);
 
     [LoggerMessage(1002, LogLevel.Warning, "The hook {Hook} of module {Module} failed at {Path} and was detached: {Failure}")]

@@ -194,16 +194,18 @@ public sealed class HostTests
         Assert.Equal("DRAINING", error.Reason);
         Assert.NotNull(error.RetryAfter);
         await module.ForwardAsync(Call(Filled(1, 1, 4)), default).Fails(EngineError.Unavailable);
+        // Its gate had let it in, but the only lane is taken.
+        await letIn.Fails(EngineError.Unavailable, "shutting down");
         Assert.False(drain.IsCompleted);
         hold.Set();
 
         Assert.True(await running.WaitAsync(Limit));
         await drain.WaitAsync(Limit);
-        await letIn.Fails(EngineError.Unavailable);
+        Assert.False(host.IsBusy);
     }
 
     [Fact]
-    public async Task Drain_gives_up_at_its_limit()
+    public async Task Drain_gives_up_at_its_limit_tells_the_callers_and_frees_nothing_that_is_in_use()
     {
         var host = Host();
         var module = await host.Create("m", Mlp());
@@ -212,9 +214,14 @@ public sealed class HostTests
         var running = module.Change(null, () => { started.Set(); return hold.Wait(Limit); }, default);
         Assert.True(started.Wait(Limit));
         await host.DrainAsync(TimeSpan.FromMilliseconds(50)).WaitAsync(Limit);
+        var error = await running.Fails(EngineError.Unavailable, "stopped before the call had ended");
+        Assert.Equal("STOPPED", error.Reason);
+        Assert.NotNull(error.RetryAfter);
+
+        await host.DisposeAsync().AsTask().WaitAsync(Limit);
+        Assert.True(host.IsBusy);
+        Assert.True(host.Ledger.UsedBytes > 0, "the module belongs to the call that runs");
         hold.Set();
-        Assert.True(await running.WaitAsync(Limit));
-        await host.DisposeAsync();
     }
 
     [Fact]
