@@ -33,7 +33,8 @@ public sealed class SconceServer : IAsyncDisposable
     /// <summary>
     /// Runs a server until it is told to stop (SIGTERM, SIGINT): what <c>sconce serve</c> does. Settings come from the arguments (<c>--name value</c>,
     /// <c>--config FILE</c>), over the environment (<c>SCONCE__NAME</c>), over the file. Prints <c>listening on ADDRESS</c> on standard output, one line
-    /// for each address, once it accepts calls; logs go to standard error.
+    /// for each address, once it accepts calls; logs go to standard error. Made to be the last thing that a process does: where calls outlast the drain
+    /// timeout, or at a second signal, it ends the process itself.
     /// </summary>
     /// <param name="arguments">The command line after <c>serve</c>.</param>
     /// <param name="cancellationToken">Stops the server, as SIGTERM does.</param>
@@ -43,14 +44,25 @@ public sealed class SconceServer : IAsyncDisposable
         try
         {
             var options = SettingsReader.Read(arguments, Environment.GetEnvironmentVariables());
-            await using var server = await StartAsync(options, cancellationToken: cancellationToken).ConfigureAwait(false);
-            foreach (var address in server.Addresses)
+            var server = await StartAsync(options, cancellationToken: cancellationToken).ConfigureAwait(false);
+            await using (server.ConfigureAwait(false))
             {
-                Console.Out.WriteLine($"listening on {address}");
+                using var again = new SecondSignal(server._application.Services.GetRequiredService<ILogger<SconceServer>>());
+                foreach (var address in server.Addresses)
+                {
+                    Console.Out.WriteLine($"listening on {address}");
+                }
+
+                await Console.Out.FlushAsync(CancellationToken.None).ConfigureAwait(false);
+                await server.WaitForShutdownAsync(cancellationToken).ConfigureAwait(false);
             }
 
-            await Console.Out.FlushAsync(CancellationToken.None).ConfigureAwait(false);
-            await server.WaitForShutdownAsync(cancellationToken).ConfigureAwait(false);
+            if (server.Engine.IsBusy)
+            {
+                // All is stopped, told and logged, but for a native call that cannot be interrupted.
+                ProcessEnd.Now(0);
+            }
+
             return 0;
         }
         catch (Exception e) when (e is ConfigurationException or TorchLoadException)

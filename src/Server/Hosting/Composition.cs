@@ -1,5 +1,4 @@
 using Grpc.AspNetCore.Server;
-using Grpc.HealthCheck;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.Extensions.DependencyInjection;
@@ -42,7 +41,7 @@ internal static class Composition
         application.MapGrpcService<TensorService>();
         application.MapGrpcService<HookService>();
         application.MapGrpcService<StateService>();
-        application.MapGrpcService<HealthServiceImpl>();
+        application.MapGrpcService<HealthService>();
         if (options.Reflection)
         {
             application.MapGrpcReflectionService();
@@ -51,7 +50,7 @@ internal static class Composition
 
     private static IServiceCollection AddLifetime(this IServiceCollection services, SconceServerOptions options) => services
         .AddSingleton<DrainSignal>()
-        .AddSingleton<HealthServiceImpl>()
+        .AddSingleton<HealthService>()
         .AddHostedService<DrainService>()
         .Configure<ConsoleLifetimeOptions>(console => console.SuppressStatusMessages = true)
         // Draining has its own limit; the rest is for Kestrel to close connections.

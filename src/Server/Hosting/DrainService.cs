@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using Grpc.HealthCheck;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Sconce.Engine.Execution;
@@ -11,8 +10,11 @@ namespace Sconce.Server.Hosting;
 /// does Kestrel stop (the host stops its services after every StoppingAsync has ended).
 /// </summary>
 internal sealed class DrainService(
-    EngineHost engine, SconceServerOptions options, DrainSignal drain, HealthServiceImpl health, ILogger<DrainService> logger) : IHostedLifecycleService
+    EngineHost engine, SconceServerOptions options, DrainSignal drain, HealthService health, ILogger<DrainService> logger) : IHostedLifecycleService
 {
+    private readonly Lock _lock = new();
+    private Task? _drained;
+
     public Task StartingAsync(CancellationToken cancellationToken) => Task.CompletedTask;
 
     public Task StartAsync(CancellationToken cancellationToken) => Task.CompletedTask;
@@ -23,16 +25,20 @@ internal sealed class DrainService(
         return Task.CompletedTask;
     }
 
-    public async Task StoppingAsync(CancellationToken cancellationToken)
+    // A signal stops the host, and then its owner disposes it: both wait for the one drain.
+    public Task StoppingAsync(CancellationToken cancellationToken)
+    {
+        lock (_lock)
+        {
+            return _drained ??= DrainAsync();
+        }
+    }
+
+    private async Task DrainAsync()
     {
         // Health first: whoever routes by it should look elsewhere before calls are refused.
         Serve(Grpc.Health.V1.HealthCheckResponse.Types.ServingStatus.NotServing);
-        if (!drain.TryBegin())
-        {
-            // A signal stopped the host, and now its owner disposes it.
-            return;
-        }
-
+        drain.Begin();
         var started = Stopwatch.GetTimestamp();
         ServerLog.Draining(logger, options.DrainTimeout);
         await engine.DrainAsync(options.DrainTimeout).ConfigureAwait(false);

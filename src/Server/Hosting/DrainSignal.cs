@@ -9,30 +9,23 @@ internal sealed class DrainSignal : IDisposable
     private static readonly TimeSpan Step = TimeSpan.FromMilliseconds(50);
 
     private readonly CancellationTokenSource _draining = new();
-
+    private readonly CancellationTokenSource _ending = new();
     private readonly CancellationTokenSource _closing = new();
-    private int _begun;
     private int _streams;
 
     /// <summary>Fires when draining begins.</summary>
     public CancellationToken Token => _draining.Token;
 
-    /// <summary>Fires when what is still open is to be cut: streams that have no end of their own, such as a watch of the health.</summary>
+    /// <summary>Fires when work in flight has ended: what goes on through the drain, a watch of the health, ends now.</summary>
+    public CancellationToken Ending => _ending.Token;
+
+    /// <summary>Fires when what is still open is to be cut: streams whose callers read nothing, and those that know of no drain (reflection).</summary>
     public CancellationToken Closing => _closing.Token;
 
     public bool IsDraining => _draining.IsCancellationRequested;
 
-    /// <summary>Begins to drain; false where that has begun before.</summary>
-    public bool TryBegin()
-    {
-        if (Interlocked.Exchange(ref _begun, 1) != 0)
-        {
-            return false;
-        }
-
-        _draining.Cancel();
-        return true;
-    }
+    /// <summary>Begins to drain.</summary>
+    public void Begin() => _draining.Cancel();
 
     /// <summary>Counts a stream in, until the result is disposed.</summary>
     public StreamMark Open()
@@ -44,6 +37,7 @@ internal sealed class DrainSignal : IDisposable
     /// <summary>Waits for streams to end by themselves, for a moment, and then cuts those that are left.</summary>
     public async Task CloseAsync()
     {
+        await _ending.CancelAsync().ConfigureAwait(false);
         for (var waited = TimeSpan.Zero; Volatile.Read(ref _streams) > 0 && waited < StreamEnd; waited += Step)
         {
             await Task.Delay(Step).ConfigureAwait(false);
@@ -62,6 +56,7 @@ internal sealed class DrainSignal : IDisposable
     public void Dispose()
     {
         _draining.Dispose();
+        _ending.Dispose();
         _closing.Dispose();
     }
 

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Microsoft.Extensions.Logging;
 
 namespace Sconce.Server.Hosting;
@@ -20,8 +21,11 @@ internal static partial class ServerLog
     [LoggerMessage(105, LogLevel.Information, "stopping: no new work; work in flight has {Timeout} to finish")]
     public static partial void Draining(ILogger logger, TimeSpan timeout);
 
-    [LoggerMessage(106, LogLevel.Information, "stopped after {Elapsed:0.00} s")]
+    [LoggerMessage(106, LogLevel.Information, "drained in {Elapsed:0.00} s; closing connections")]
     public static partial void Drained(ILogger logger, double elapsed);
+
+    [LoggerMessage(108, LogLevel.Warning, "a second signal, {Signal}: ending at once; calls that run are cut")]
+    public static partial void SecondSignal(ILogger logger, PosixSignal signal);
 
     [LoggerMessage(107, LogLevel.Information, "removed {Path}, the socket of a server that no longer runs")]
     public static partial void StaleSocket(ILogger logger, string path);

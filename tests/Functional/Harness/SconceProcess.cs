@@ -7,7 +7,8 @@ namespace Sconce.Functional.Harness;
 /// <summary>A real <c>sconce serve</c> process on a free loopback port, with its log in a file.</summary>
 internal sealed partial class SconceProcess : IAsyncDisposable
 {
-    private const int Sigterm = 15;
+    public const int Sigint = 2;
+    public const int Sigterm = 15;
     private static readonly TimeSpan StartLimit = TimeSpan.FromSeconds(60);
     private static readonly TimeSpan StopLimit = TimeSpan.FromSeconds(60);
 
@@ -87,7 +88,10 @@ internal sealed partial class SconceProcess : IAsyncDisposable
     }
 
     /// <summary>Asks it to stop, as a supervisor does.</summary>
-    public void Terminate() => _ = Kill(_process.Id, Sigterm);
+    public void Terminate() => Signal(Sigterm);
+
+    /// <summary>Sends it a signal.</summary>
+    public void Signal(int signal) => _ = Kill(_process.Id, signal);
 
     /// <summary>Ends it as the kernel does when memory runs out.</summary>
     public void KillNow() => _process.Kill();

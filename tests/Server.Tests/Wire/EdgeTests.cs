@@ -173,7 +173,7 @@ public sealed class EdgeTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task Stop_health_watch_sees_not_serving_and_does_not_hold_the_server()
+    public async Task Stop_health_watch_sees_not_serving_then_unavailable_and_does_not_hold_the_server()
     {
         await using var server = await RunningServer.StartAsync();
         using var watch = new Health.HealthClient(server.Channel).Watch(new HealthCheckRequest { Service = "sconce.v1.ExecutionService" });
@@ -184,6 +184,9 @@ public sealed class EdgeTests : IAsyncLifetime
         var stopping = server.Server.StopAsync();
         Assert.True(await watch.ResponseStream.MoveNext(default));
         Assert.Equal(HealthCheckResponse.Types.ServingStatus.NotServing, watch.ResponseStream.Current.Status);
+        var end = await Assert.ThrowsAsync<RpcException>(() => watch.ResponseStream.MoveNext(default));
+        Assert.Equal(StatusCode.Unavailable, end.StatusCode);
+        Assert.Equal("DRAINING", end.GetRpcStatus()?.GetDetail<Google.Rpc.ErrorInfo>()?.Reason);
         await stopping.WaitAsync(TimeSpan.FromSeconds(8));
 
         Assert.InRange(Stopwatch.GetElapsedTime(started).TotalSeconds, 0, 5);
