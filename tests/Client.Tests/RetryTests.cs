@@ -180,6 +180,22 @@ public sealed class RetryTests
         Assert.Contains("GetHostRequest had no answer within 00:00:00.2000000 (1 attempt; SconceClientOptions.Timeout", error.Message, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData("STREAM_SLOW", "only 12 bytes came")]
+    [InlineData("DEADLINE_EXCEEDED", "GetHostRequest had no answer within")]
+    public async Task DeadlineExceeded_ofALimitOfTheServers_keepsTheServersWords(string reason, string expected)
+    {
+        await using var server = await FakeServer.StartAsync();
+        server.On<GetHostRequest, GetHostResponse>((_, _) =>
+            throw Fakes.Error(StatusCode.DeadlineExceeded, "only 12 bytes came", new Google.Rpc.ErrorInfo { Domain = "sconce", Reason = reason }));
+        await using var client = server.NewClient();
+
+        var error = await Assert.ThrowsAsync<SconceDeadlineExceededException>(() => client.GetHostAsync());
+
+        Assert.StartsWith(expected, error.Message, StringComparison.Ordinal);
+        Assert.Equal(reason, error.Reason);
+    }
+
     [Fact]
     public async Task Cancelled_throwsOperationCanceledAndReachesTheServer()
     {

@@ -181,6 +181,56 @@ public sealed class StateTests
     }
 
     [Fact]
+    public async Task LoadStateDict_writeFails_isSentAgain()
+    {
+        await using var server = await FakeServer.StartAsync();
+        server.OnStream<LoadStateDictRequest, LoadStateDictResponse>(async (incoming, _, _) =>
+            new LoadStateDictResponse { Generation = (ulong)await incoming.All.CountAsync() });
+        await using var client = server.NewClient(o => o.ConfigureChannel = channel => channel.HttpHandler = new BreakingHandler(channel.HttpHandler!));
+
+        var loaded = await client.Module("m").LoadStateDictAsync(new StateDict { ["w"] = TensorData.Create(new byte[2 << 20]) });
+
+        Assert.Equal(4ul, loaded.Generation);
+    }
+
+    [Fact]
+    public async Task LoadStateDict_noServer_isUnavailableAfterAllAttempts()
+    {
+        await using var client = new SconceClient(new SconceClientOptions
+        {
+            Address = "http://127.0.0.1:1",
+            Retry = new SconceRetryOptions { MaxAttempts = 3, BaseDelay = TimeSpan.FromMilliseconds(1) },
+        });
+        var state = new StateDict { ["w"] = TensorData.Create(new byte[2 << 20]) };
+        var optimizerState = new OptimizerStateDict { Groups = [], Tensors = state, Scalars = new Dictionary<string, double>() };
+
+        var error = await Assert.ThrowsAsync<SconceUnavailableException>(() => client.Module("m").LoadStateDictAsync(state));
+        Assert.Contains("Connection refused (3 attempts", error.Message, StringComparison.Ordinal);
+        error = await Assert.ThrowsAsync<SconceUnavailableException>(() => client.Module("m").Optimizer().LoadStateDictAsync(optimizerState));
+        Assert.Contains("Connection refused (3 attempts", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task LoadStateDict_serverAway_waitsForIt()
+    {
+        await using var server = await FakeServer.StartAsync();
+        server.OnStream<LoadStateDictRequest, LoadStateDictResponse>(async (incoming, _, _) =>
+        {
+            var bytes = await incoming.All.Select(message => message.Chunk?.Data.Length ?? 0).SumAsync();
+            return new LoadStateDictResponse { Generation = (ulong)bytes };
+        });
+        await using var client = server.NewClient(o => o.Retry.MaxAttempts = 100);
+        await server.StopAsync();
+
+        var call = client.Module("m").LoadStateDictAsync(new StateDict { ["w"] = TensorData.Create(new byte[2 << 20]) });
+        await Task.Delay(300);
+        Assert.False(call.IsCompleted);
+        await server.RestartAsync();
+
+        Assert.Equal(2ul << 20, (await call.WaitAsync(TimeSpan.FromSeconds(15))).Generation);
+    }
+
+    [Fact]
     public async Task LoadStateDict_refusedEarly_throwsTheServersReason()
     {
         await using var server = await FakeServer.StartAsync();

@@ -190,6 +190,18 @@ public sealed class StreamTests
     }
 
     [Fact]
+    public async Task ForwardStream_writeFails_isRepeated()
+    {
+        await using var server = await FakeServer.StartAsync();
+        AnswerForwards(server);
+        await using var client = server.NewClient(o => o.ConfigureChannel = channel => channel.HttpHandler = new BreakingHandler(channel.HttpHandler!));
+        await using var stream = client.Module("m").OpenForwardStream();
+
+        Assert.Equal(1f, (await stream.ForwardAsync(TensorData.Scalar(1f)).WaitAsync(Bound)).Tensor.Item<float>());
+        await stream.CompleteAsync().WaitAsync(Bound);
+    }
+
+    [Fact]
     public async Task ForwardStream_slowSource_doesNotHoldAnswersBack()
     {
         await using var server = await FakeServer.StartAsync();

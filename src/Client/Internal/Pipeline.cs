@@ -174,7 +174,7 @@ internal sealed class Pipeline<TRequest, TResponse> : IAsyncDisposable
 
             await stream.CompleteAsync().ConfigureAwait(false);
         }
-        catch (Exception e) when (e is RpcException or InvalidOperationException or IOException)
+        catch (Exception e) when (Rpc.IsFailedWrite(e))
         {
             // The reader sees the status of a call that is over. One that is not over will not end by itself.
             attempt.CancelAfter(TimeSpan.FromSeconds(1));

@@ -20,6 +20,9 @@ internal enum Repeat
 /// <summary>Sends calls: deadline, contract version, retries, and one place where statuses become exceptions.</summary>
 internal sealed class Rpc
 {
+    // The reason in the server's words that a call's own deadline passed. With another (an upload too slow) it speaks of a limit of its own.
+    private const string PassedDeadline = "DEADLINE_EXCEEDED";
+
     private readonly ResiliencePipeline _retries;
     private readonly SconceClientOptions _options;
     private readonly Metadata _headers = new() { { Contract.Header, Contract.Version } };
@@ -172,6 +175,12 @@ internal sealed class Rpc
             Contract.Check(headers.Result, failure);
     }
 
+    /// <summary>
+    /// Whether a write to a stream failed because its call is over, or never began: in which way is HTTP's and gRPC's own affair, and the call's status
+    /// says more.
+    /// </summary>
+    public static bool IsFailedWrite(Exception e) => e is RpcException or InvalidOperationException or IOException or HttpRequestException;
+
     private Exception Translate(RpcException e, RetryRun run, string operation, CancellationToken cancellationToken)
     {
         if (cancellationToken.IsCancellationRequested)
@@ -179,7 +188,7 @@ internal sealed class Rpc
 
         var details = ErrorDetails.Of(e);
         var tries = run.Attempts == 1 ? "1 attempt" : $"{run.Attempts} attempts";
-        if (e.StatusCode == StatusCode.DeadlineExceeded)
+        if (e.StatusCode == StatusCode.DeadlineExceeded && run.Timeout is not null && (details.Reason is null or PassedDeadline))
         {
             var last = run.LastFailure is { } failure && failure != e ? $" Before that: {failure.StatusCode}: {Cause(failure)}" : "";
             details = details with

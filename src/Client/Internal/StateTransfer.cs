@@ -138,7 +138,7 @@ internal static class StateTransfer
             await call.RequestStream.CompleteAsync().ConfigureAwait(false);
             return null;
         }
-        catch (Exception e) when (e is RpcException or InvalidOperationException or IOException)
+        catch (Exception e) when (Rpc.IsFailedWrite(e))
         {
             return e;
         }
