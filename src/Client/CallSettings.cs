@@ -1,7 +1,8 @@
 namespace Sconce.Client;
 
 /// <summary>
-/// What calls through <see cref="RemoteModule.With"/> and <see cref="RemoteOptimizer.With"/> carry besides their arguments.
+/// What calls through <see cref="SconceClient.With"/>, <see cref="RemoteModule.With"/> and <see cref="RemoteOptimizer.With"/> carry besides their
+/// arguments. What such a call returns (a module, an optimizer, a tensor, a session) keeps the time limit and nothing else.
 /// </summary>
 public sealed record CallSettings
 {
@@ -22,7 +23,11 @@ public sealed record CallSettings
     public string? RequestId { get; init; }
 
     /// <summary>
-    /// Time that a call may take, retries included; null is <see cref="SconceClientOptions.Timeout"/> (none for streams).
+    /// Time that a call may take, retries included; null is <see cref="SconceClientOptions.Timeout"/> (none for streams). In a
+    /// <see cref="ForwardStream"/> or <see cref="TrainStream"/> each call's, from when it is made to its answer: one not sent by then is never sent.
     /// </summary>
     public TimeSpan? Timeout { get; init; }
+
+    /// <summary>What is left of them for the calls on what a call returned: the rest belonged to that call.</summary>
+    internal CallSettings? OfHandle => Timeout is null ? null : new CallSettings { Timeout = Timeout };
 }

@@ -22,12 +22,14 @@ public sealed partial class RemoteModule
         if (IfGeneration is { } generation)
             request.IfGeneration = generation;
         var response = await SendAsync(Rpc.Training.CreateOptimizerAsync, request, cancellationToken).ConfigureAwait(false);
-        return new RemoteOptimizer(Rpc, Name, response.Optimizer.Name, null);
+        return new RemoteOptimizer(Rpc, Name, response.Optimizer.Name, _settings?.OfHandle);
     }
 
-    /// <summary>An optimizer that was made before. No call is made: one that is not there is NOT_FOUND when used.</summary>
+    /// <summary>
+    /// An optimizer that was made before, with this module's settings. No call is made: one that is not there is NOT_FOUND when used.
+    /// </summary>
     /// <param name="name">Its name; empty is "default".</param>
-    public RemoteOptimizer Optimizer(string name = "") => new(Rpc, Name, name.Length == 0 ? "default" : name, null);
+    public RemoteOptimizer Optimizer(string name = "") => new(Rpc, Name, name.Length == 0 ? "default" : name, _settings);
 
     /// <summary>One training step: forward, loss, zero_grad, backward, clip and step in one call.</summary>
     /// <param name="inputs">Inputs of the module.</param>
@@ -46,7 +48,10 @@ public sealed partial class RemoteModule
     /// <param name="loss">The loss of every step.</param>
     /// <param name="options">What each step does besides; null is the defaults.</param>
     /// <param name="maxInFlight">Most steps without an answer at a time; further ones wait.</param>
-    /// <param name="stopOnError">Whether a step that fails ends the stream and keeps those behind it from being taken.</param>
+    /// <param name="stopOnError">
+    /// Whether a step that fails ends the stream and keeps those behind it from being taken. If not, each step that fails throws by itself, also one
+    /// that met a full queue.
+    /// </param>
     public TrainStream OpenTrainStream(Loss loss, TrainStepOptions? options = null, int maxInFlight = 8, bool stopOnError = true) =>
         _settings?.RequestId is { } id
             ? throw new InvalidOperationException(

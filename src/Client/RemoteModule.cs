@@ -31,6 +31,8 @@ public sealed partial class RemoteModule
 
     internal Rpc Rpc { get; }
 
+    internal TimeSpan? Timeout => _settings?.Timeout;
+
     private ulong? IfGeneration => _settings?.IfGeneration;
 
     /// <summary>A submodule (nn.Module.get_submodule). No call is made: one that is not there is NOT_FOUND when used.</summary>
@@ -225,7 +227,7 @@ public sealed partial class RemoteModule
         if (IfGeneration is { } generation)
             request.IfGeneration = generation;
         var response = await SendAsync(Rpc.Modules.CopyModuleAsync, request, cancellationToken).ConfigureAwait(false);
-        return new RemoteModule(Rpc, response.Module.Name, "", null);
+        return new RemoteModule(Rpc, response.Module.Name, "", _settings?.OfHandle);
     }
 
     /// <summary>Deletes the module, its graphs and its optimizers, after the work before it.</summary>

@@ -7,11 +7,13 @@ namespace Sconce.Client;
 public sealed class RemoteTensor : IAsyncDisposable
 {
     private readonly Rpc _rpc;
+    private readonly CallSettings? _settings;
     private bool _dropped;
 
-    internal RemoteTensor(Rpc rpc, KeptTensor kept)
+    internal RemoteTensor(Rpc rpc, KeptTensor kept, CallSettings? settings)
     {
         _rpc = rpc;
+        _settings = settings;
         Kept = kept;
         Reference = TensorData.KeptAs(kept);
     }
@@ -41,13 +43,13 @@ public sealed class RemoteTensor : IAsyncDisposable
     public async Task<TensorData> GetAsync(CancellationToken cancellationToken = default)
     {
         var request = new GetTensorRequest { Id = Id };
-        var response = await _rpc.UnaryAsync(_rpc.Tensors.GetTensorAsync, request, null, cancellationToken).ConfigureAwait(false);
+        var response = await _rpc.UnaryAsync(_rpc.Tensors.GetTensorAsync, request, _settings, cancellationToken).ConfigureAwait(false);
         return TensorData.From(response.Tensor);
     }
 
     /// <summary>Drops it and frees its memory. One that is gone already is no error.</summary>
     /// <param name="cancellationToken">Stops waiting.</param>
-    public Task DropAsync(CancellationToken cancellationToken = default) => DropAsync(null, cancellationToken);
+    public Task DropAsync(CancellationToken cancellationToken = default) => DropAsync(_settings, cancellationToken);
 
     private async Task DropAsync(CallSettings? settings, CancellationToken cancellationToken)
     {

@@ -21,6 +21,7 @@ public sealed class SconceClient : IAsyncDisposable, IDisposable
     private readonly Rpc _rpc;
     private readonly SconceClientOptions _options;
     private readonly GrpcChannel? _owned;
+    private readonly CallSettings? _settings;
 
     /// <summary>A client of the server at an address.</summary>
     /// <param name="address"><c>http://host:port</c>, <c>https://host:port</c> or <c>unix:/path/to.sock</c>.</param>
@@ -57,10 +58,26 @@ public sealed class SconceClient : IAsyncDisposable, IDisposable
         _rpc = new Rpc(channel, _options, NewLogger(loggerFactory));
     }
 
+    private SconceClient(Rpc rpc, SconceClientOptions options, CallSettings? settings) => (_rpc, _options, _settings) = (rpc, options, settings);
+
+    /// <summary>
+    /// The same client, with settings for the calls made through it, e.g. <c>client.With(new() { Timeout = TimeSpan.FromMinutes(10) })</c>. The
+    /// connection stays this one's: the result needs no disposing.
+    /// </summary>
+    /// <param name="settings">The settings; they replace those that this one has. A generation is a module's: give it to <see cref="RemoteModule.With"/>.</param>
+    /// <exception cref="ArgumentException">A generation is set.</exception>
+    public SconceClient With(CallSettings settings)
+    {
+        ArgumentNullException.ThrowIfNull(settings);
+        if (settings.IfGeneration is { } generation)
+            throw new ArgumentException($"IfGeneration is {generation}; a generation is a module's: use RemoteModule.With.", nameof(settings));
+        return new SconceClient(_rpc, _options, settings);
+    }
+
     /// <summary>The host: device, memory, versions, limits.</summary>
     /// <param name="cancellationToken">Stops waiting.</param>
     public Task<GetHostResponse> GetHostAsync(CancellationToken cancellationToken = default) =>
-        _rpc.UnaryAsync(_rpc.Host.GetHostAsync, new GetHostRequest(), null, cancellationToken);
+        _rpc.UnaryAsync(_rpc.Host.GetHostAsync, new GetHostRequest(), _settings, cancellationToken);
 
     /// <summary>The catalogue: types of modules, losses, functions, optimizers and schedulers, with their arguments.</summary>
     /// <param name="kind">Only this kind; unspecified is all.</param>
@@ -70,7 +87,7 @@ public sealed class SconceClient : IAsyncDisposable, IDisposable
         TypeKind kind = TypeKind.Unspecified, string nameContains = "", CancellationToken cancellationToken = default)
     {
         var request = new ListModuleTypesRequest { Kind = kind, NameContains = nameContains };
-        return (await _rpc.UnaryAsync(_rpc.Host.ListModuleTypesAsync, request, null, cancellationToken).ConfigureAwait(false)).Types_;
+        return (await _rpc.UnaryAsync(_rpc.Host.ListModuleTypesAsync, request, _settings, cancellationToken).ConfigureAwait(false)).Types_;
     }
 
     /// <summary>
@@ -86,11 +103,11 @@ public sealed class SconceClient : IAsyncDisposable, IDisposable
     {
         ArgumentException.ThrowIfNullOrEmpty(name);
         ArgumentNullException.ThrowIfNull(spec);
-        var request = new CreateModuleRequest { Module = name, Spec = spec, Dtype = dtype ?? DataType.Unspecified, RequestId = Rpc.RequestId(null) };
+        var request = new CreateModuleRequest { Module = name, Spec = spec, Dtype = dtype ?? DataType.Unspecified, RequestId = Rpc.RequestId(_settings) };
         if (seed is { } value)
             request.Seed = value;
-        var response = await _rpc.UnaryAsync(_rpc.Modules.CreateModuleAsync, request, null, cancellationToken).ConfigureAwait(false);
-        return new RemoteModule(_rpc, response.Module.Name, "", null);
+        var response = await _rpc.UnaryAsync(_rpc.Modules.CreateModuleAsync, request, _settings, cancellationToken).ConfigureAwait(false);
+        return new RemoteModule(_rpc, response.Module.Name, "", _settings?.OfHandle);
     }
 
     /// <summary>A module that is on the server, after asking whether it is.</summary>
@@ -109,7 +126,7 @@ public sealed class SconceClient : IAsyncDisposable, IDisposable
     public RemoteModule Module(string name)
     {
         ArgumentException.ThrowIfNullOrEmpty(name);
-        return new RemoteModule(_rpc, name, "", null);
+        return new RemoteModule(_rpc, name, "", _settings);
     }
 
     /// <summary>Summaries of the modules on the server, by name.</summary>
@@ -118,7 +135,7 @@ public sealed class SconceClient : IAsyncDisposable, IDisposable
     public async Task<IReadOnlyList<Module>> ListModulesAsync(string prefix = "", CancellationToken cancellationToken = default)
     {
         var request = new ListModulesRequest { Prefix = prefix };
-        return (await _rpc.UnaryAsync(_rpc.Modules.ListModulesAsync, request, null, cancellationToken).ConfigureAwait(false)).Modules;
+        return (await _rpc.UnaryAsync(_rpc.Modules.ListModulesAsync, request, _settings, cancellationToken).ConfigureAwait(false)).Modules;
     }
 
     /// <summary>Keeps a tensor on the server, to be used as an input by reference.</summary>
@@ -131,11 +148,11 @@ public sealed class SconceClient : IAsyncDisposable, IDisposable
         TensorData tensor, string id = "", TimeSpan? timeToLive = null, RemoteSession? session = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(tensor);
-        var request = new PutTensorRequest { Id = id, Tensor = tensor.ToMessage(), Session = session?.Id ?? "", RequestId = Rpc.RequestId(null) };
+        var request = new PutTensorRequest { Id = id, Tensor = tensor.ToMessage(), Session = session?.Id ?? "", RequestId = Rpc.RequestId(_settings) };
         if (timeToLive is { } ttl)
             request.Ttl = Duration.FromTimeSpan(ttl);
-        var response = await _rpc.UnaryAsync(_rpc.Tensors.PutTensorAsync, request, null, cancellationToken).ConfigureAwait(false);
-        return new RemoteTensor(_rpc, response.Tensor);
+        var response = await _rpc.UnaryAsync(_rpc.Tensors.PutTensorAsync, request, _settings, cancellationToken).ConfigureAwait(false);
+        return new RemoteTensor(_rpc, response.Tensor, _settings?.OfHandle);
     }
 
     /// <summary>Brings a kept tensor here.</summary>
@@ -144,7 +161,7 @@ public sealed class SconceClient : IAsyncDisposable, IDisposable
     public async Task<TensorData> GetTensorAsync(string id, CancellationToken cancellationToken = default)
     {
         var request = new GetTensorRequest { Id = id };
-        return TensorData.From((await _rpc.UnaryAsync(_rpc.Tensors.GetTensorAsync, request, null, cancellationToken).ConfigureAwait(false)).Tensor);
+        return TensorData.From((await _rpc.UnaryAsync(_rpc.Tensors.GetTensorAsync, request, _settings, cancellationToken).ConfigureAwait(false)).Tensor);
     }
 
     /// <summary>The kept tensors, without their elements.</summary>
@@ -153,26 +170,31 @@ public sealed class SconceClient : IAsyncDisposable, IDisposable
     public async Task<IReadOnlyList<KeptTensor>> ListTensorsAsync(string session = "", CancellationToken cancellationToken = default)
     {
         var request = new ListTensorsRequest { Session = session };
-        return (await _rpc.UnaryAsync(_rpc.Tensors.ListTensorsAsync, request, null, cancellationToken).ConfigureAwait(false)).Tensors;
+        return (await _rpc.UnaryAsync(_rpc.Tensors.ListTensorsAsync, request, _settings, cancellationToken).ConfigureAwait(false)).Tensors;
     }
 
     /// <summary>Drops a kept tensor.</summary>
     /// <param name="id">Its id.</param>
     /// <param name="cancellationToken">Stops waiting.</param>
     public Task DropTensorAsync(string id, CancellationToken cancellationToken = default) =>
-        _rpc.UnaryAsync(_rpc.Tensors.DropTensorAsync, new DropTensorRequest { Id = id, RequestId = Rpc.RequestId(null) }, null, cancellationToken);
+        _rpc.UnaryAsync(_rpc.Tensors.DropTensorAsync, new DropTensorRequest { Id = id, RequestId = Rpc.RequestId(_settings) }, _settings, cancellationToken);
 
     /// <summary>Opens a session: what it owns on the server is freed when it ends, however it ends.</summary>
     /// <param name="label">A label for the server's logs.</param>
     /// <param name="cancellationToken">Stops the opening; the session itself ends by disposing.</param>
     public Task<RemoteSession> OpenSessionAsync(string label = "", CancellationToken cancellationToken = default) =>
-        RemoteSession.OpenAsync(this, _rpc, label, _options.Timeout, cancellationToken);
+        RemoteSession.OpenAsync(
+            _settings is null ? this : new SconceClient(_rpc, _options, _settings.OfHandle),
+            _rpc,
+            label,
+            _settings?.Timeout ?? _options.Timeout,
+            cancellationToken);
 
     /// <summary>Seeds the server process's random numbers (torch.manual_seed).</summary>
     /// <param name="seed">The seed.</param>
     /// <param name="cancellationToken">Stops waiting.</param>
     public Task ManualSeedAsync(long seed, CancellationToken cancellationToken = default) =>
-        _rpc.UnaryAsync(_rpc.Training.ManualSeedAsync, new ManualSeedRequest { Seed = seed, RequestId = Rpc.RequestId(null) }, null, cancellationToken);
+        _rpc.UnaryAsync(_rpc.Training.ManualSeedAsync, new ManualSeedRequest { Seed = seed, RequestId = Rpc.RequestId(_settings) }, _settings, cancellationToken);
 
     /// <summary>Closes the connection, unless the caller made the channel.</summary>
     public void Dispose() => _owned?.Dispose();

@@ -10,6 +10,8 @@ namespace Sconce.Client;
 /// <remarks>
 /// Where the connection fails the stream opens again and repeats the steps that had no answer under their first ids, so that none is taken
 /// twice.
+/// So it does where the server's queue is full, unless steps go on after an error: then the step throws
+/// <see cref="SconceResourceExhaustedException"/>, since those behind it may have been taken. <see cref="CallSettings.Timeout"/> limits each step.
 /// Disposing cancels what has no answer (steps already sent may still be taken); <see cref="CompleteAsync"/> waits for it.
 /// </remarks>
 public sealed class TrainStream : IAsyncDisposable
@@ -28,7 +30,9 @@ public sealed class TrainStream : IAsyncDisposable
         _options = options;
         _stopOnError = stopOnError;
         var rpc = module.Rpc;
-        _pipeline = new(rpc, nameof(TrainStream), rpc.Training.TrainStream, response => (response.Id, response.Error), maxInFlight);
+        // A step repeated after those behind it would be out of order; one that stops the stream has none of them taken.
+        _pipeline = new(
+            rpc, nameof(TrainStream), rpc.Training.TrainStream, response => (response.Id, response.Error), maxInFlight, module.Timeout, mayOvertake: false);
     }
 
     /// <summary>Takes a step after the steps before it. Does not wait for their answers, only for a place in the pipeline.</summary>

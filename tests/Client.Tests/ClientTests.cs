@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using Grpc.Core;
 using Grpc.Net.Client;
 using Microsoft.Extensions.DependencyInjection;
@@ -9,6 +10,90 @@ namespace Sconce.Client.Tests;
 
 public sealed class ClientTests
 {
+    [Fact]
+    public async Task With_settings_reachEveryCallOfTheClient()
+    {
+        await using var server = await FakeServer.StartAsync();
+        var deadlines = new ConcurrentQueue<DateTime>();
+        server.On<GetHostRequest, GetHostResponse>((_, context) =>
+        {
+            deadlines.Enqueue(context.Deadline);
+            return new GetHostResponse();
+        });
+        await using var client = server.NewClient(o => o.Timeout = null);
+        var settled = client.With(new CallSettings { RequestId = "mine", Timeout = TimeSpan.FromHours(3) });
+
+        await settled.GetHostAsync();
+        await settled.CreateModuleAsync("m", Nn.Sequential());
+        await settled.DropTensorAsync("t");
+        await settled.ManualSeedAsync(7);
+        await settled.Module("m").TrainAsync();
+
+        Assert.InRange(Assert.Single(deadlines), DateTime.UtcNow.AddHours(2), DateTime.UtcNow.AddHours(3));
+        Assert.Equal("mine", Assert.Single(server.Seen<CreateModuleRequest>()).RequestId);
+        Assert.Equal("mine", Assert.Single(server.Seen<DropTensorRequest>()).RequestId);
+        Assert.Equal("mine", Assert.Single(server.Seen<ManualSeedRequest>()).RequestId);
+        Assert.Equal("mine", Assert.Single(server.Seen<TrainRequest>()).RequestId);
+        var error = Assert.Throws<ArgumentException>(() => client.With(new CallSettings { IfGeneration = 3 }));
+        Assert.Contains("IfGeneration is 3; a generation is a module's", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task With_whatACallReturns_keepsTheTimeLimitAlone()
+    {
+        await using var server = await FakeServer.StartAsync();
+        var deadlines = new ConcurrentQueue<DateTime>();
+        server.On<TrainRequest, TrainResponse>((request, context) =>
+        {
+            deadlines.Enqueue(context.Deadline);
+            return new TrainResponse { Module = Fakes.Module(request) };
+        });
+        server.On<CreateOptimizerRequest, CreateOptimizerResponse>((_, _) => new CreateOptimizerResponse { Optimizer = new Optimizer { Name = "default" } });
+        server.On<OptimizerStepRequest, OptimizerStepResponse>((_, context) =>
+        {
+            deadlines.Enqueue(context.Deadline);
+            return new OptimizerStepResponse();
+        });
+        await using var client = server.NewClient(o => o.Timeout = null);
+        var settings = new CallSettings { RequestId = "mine", Timeout = TimeSpan.FromHours(3) };
+
+        var module = await client.With(settings).CreateModuleAsync("m", Nn.Sequential());
+        await module.TrainAsync();
+        var optimizer = await client.Module("m").With(settings with { IfGeneration = 4 }).CreateOptimizerAsync("SGD");
+        await optimizer.StepAsync();
+
+        Assert.All(deadlines, deadline => Assert.InRange(deadline, DateTime.UtcNow.AddHours(2), DateTime.UtcNow.AddHours(3)));
+        Assert.Equal(2, deadlines.Count);
+        Assert.NotEqual("mine", Assert.Single(server.Seen<TrainRequest>()).RequestId);
+        var step = Assert.Single(server.Seen<OptimizerStepRequest>());
+        Assert.NotEqual("mine", step.RequestId);
+        Assert.False(step.HasIfGeneration);
+    }
+
+    [Fact]
+    public async Task Optimizer_ofAModuleWithSettings_hasThem()
+    {
+        await using var server = await FakeServer.StartAsync();
+        await using var client = server.NewClient();
+
+        await client.Module("m").With(new CallSettings { IfGeneration = 4 }).Optimizer().StepAsync();
+
+        Assert.Equal(4ul, Assert.Single(server.Seen<OptimizerStepRequest>()).IfGeneration);
+    }
+
+    [Fact]
+    public async Task MessageOverTheLimit_namesTheSetting()
+    {
+        await using var server = await FakeServer.StartAsync();
+        server.On<ForwardRequest, ForwardResponse>((request, _) => Fakes.Echo(new ForwardRequest { Inputs = { Fakes.Tensor(new float[1000]) } }));
+        await using var client = server.NewClient(o => o.MaxMessageBytes = 1000);
+
+        var sent = await Assert.ThrowsAsync<SconceResourceExhaustedException>(() => client.Module("m").ForwardAsync(TensorData.Create(new float[1000])));
+        Assert.Contains("ForwardRequest sends a message larger than the 1000 bytes that SconceClientOptions.MaxMessageBytes allows", sent.Message, StringComparison.Ordinal);
+        var received = await Assert.ThrowsAsync<SconceResourceExhaustedException>(() => client.Module("m").ForwardAsync(TensorData.Scalar(1f)));
+        Assert.Contains("answered with a message larger than the 1000 bytes", received.Message, StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task UnixSocket_calls_goThrough()
     {
@@ -28,7 +113,7 @@ public sealed class ClientTests
 
         var error = await Assert.ThrowsAsync<SconceUnavailableException>(() => client.GetHostAsync());
 
-        Assert.Contains("a Sconce server at unix:/nowhere/sconce.sock: ", error.Message, StringComparison.Ordinal);
+        Assert.Contains("a Sconce server at unix:/nowhere/sconce.sock: there is no socket at /nowhere/sconce.sock (", error.Message, StringComparison.Ordinal);
     }
 
     [Fact]

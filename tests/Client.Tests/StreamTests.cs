@@ -201,6 +201,157 @@ public sealed class StreamTests
         await stream.CompleteAsync().WaitAsync(Bound);
     }
 
+    [Theory]
+    [InlineData(Grpc.Core.StatusCode.ResourceExhausted)]
+    [InlineData(Grpc.Core.StatusCode.Unavailable)]
+    public async Task ForwardStream_refusedForNow_isRepeatedInOrder(Grpc.Core.StatusCode code)
+    {
+        await using var server = await FakeServer.StartAsync();
+        var streams = new ConcurrentQueue<List<ulong>>();
+        server.OnStream<ForwardStreamRequest, ForwardStreamResponse>(async (incoming, writer, _) =>
+        {
+            var ids = new List<ulong>();
+            streams.Enqueue(ids);
+            await foreach (var request in incoming.All)
+            {
+                ids.Add(request.Id);
+                // The third and all behind it, for two streams.
+                await writer!.WriteAsync(request.Id > 2 && streams.Count < 3
+                    ? new ForwardStreamResponse { Id = request.Id, Error = Refusal(code) }
+                    : new ForwardStreamResponse { Id = request.Id, Forward = Fakes.Echo(request.Forward) });
+            }
+
+            return null;
+        });
+        await using var client = server.NewClient();
+        await using var stream = client.Module("m").OpenForwardStream();
+
+        var outputs = await Task.WhenAll(Enumerable.Range(0, 8).Select(i => stream.ForwardAsync(TensorData.Scalar((float)i)))).WaitAsync(Bound);
+        await stream.CompleteAsync().WaitAsync(Bound);
+
+        Assert.Equal(Enumerable.Range(0, 8).Select(i => (float)i), outputs.Select(output => output.Tensor.Item<float>()));
+        Assert.Equal(3, streams.Count);
+        Assert.Equal([3, 4, 5, 6, 7, 8], streams.Last());
+    }
+
+    [Fact]
+    public async Task ForwardStream_refusedForNow_retriesOff_failsTheCallAlone()
+    {
+        await using var server = await FakeServer.StartAsync();
+        server.OnStream<ForwardStreamRequest, ForwardStreamResponse>(async (incoming, writer, _) =>
+        {
+            await foreach (var request in incoming.All)
+            {
+                await writer!.WriteAsync(request.Id == 1
+                    ? new ForwardStreamResponse { Id = request.Id, Error = Refusal(Grpc.Core.StatusCode.ResourceExhausted) }
+                    : new ForwardStreamResponse { Id = request.Id, Forward = Fakes.Echo(request.Forward) });
+            }
+
+            return null;
+        });
+        await using var client = server.NewClient(o => o.Retry.MaxAttempts = 1);
+        await using var stream = client.Module("m").OpenForwardStream();
+
+        var calls = Enumerable.Range(0, 2).Select(i => stream.ForwardAsync(TensorData.Scalar((float)i))).ToList();
+
+        await Assert.ThrowsAsync<SconceResourceExhaustedException>(() => calls[0].WaitAsync(Bound));
+        Assert.Equal(1f, (await calls[1].WaitAsync(Bound)).Tensor.Item<float>());
+    }
+
+    [Fact]
+    public async Task TrainStream_queueFull_goingOnAfterErrors_failsTheStepAlone()
+    {
+        await using var server = await FakeServer.StartAsync();
+        server.OnStream<TrainStreamRequest, TrainStreamResponse>(async (incoming, writer, _) =>
+        {
+            await foreach (var request in incoming.All)
+            {
+                await writer!.WriteAsync(request.Id == 1
+                    ? new TrainStreamResponse { Id = request.Id, Error = Refusal(Grpc.Core.StatusCode.ResourceExhausted) }
+                    : new TrainStreamResponse { Id = request.Id, Step = new TrainStepResponse() });
+            }
+
+            return null;
+        });
+        await using var client = server.NewClient();
+        await using var stream = client.Module("m").OpenTrainStream(Nn.MSELoss(), stopOnError: false);
+
+        var steps = Enumerable.Range(0, 2).Select(i => stream.StepAsync(TensorData.Scalar((float)i), TensorData.Scalar(0f))).ToList();
+
+        var error = await Assert.ThrowsAsync<SconceResourceExhaustedException>(() => steps[0].WaitAsync(Bound));
+        Assert.NotNull(error.RetryAfter);
+        await steps[1].WaitAsync(Bound);
+        await stream.CompleteAsync().WaitAsync(Bound);
+    }
+
+    [Fact]
+    public async Task TrainStream_queueFull_stoppingAtErrors_takesEveryStepOnceInOrder()
+    {
+        await using var server = await FakeServer.StartAsync();
+        var taken = new ConcurrentQueue<float>();
+        var streams = 0;
+        server.OnStream<TrainStreamRequest, TrainStreamResponse>(async (incoming, writer, _) =>
+        {
+            var stream = Interlocked.Increment(ref streams);
+            await foreach (var request in incoming.All)
+            {
+                if (request.Id == 3 && stream < 3)
+                    throw Fakes.Error(Grpc.Core.StatusCode.ResourceExhausted, "queue full", Fakes.RetryIn(5));
+                taken.Enqueue(TensorData.From(request.Step.Inputs[0]).Item<float>());
+                await writer!.WriteAsync(new TrainStreamResponse { Id = request.Id, Step = new TrainStepResponse() });
+            }
+
+            return null;
+        });
+        await using var client = server.NewClient();
+
+        await client.Module("m").TrainStreamAsync(Batches(8), Nn.MSELoss()).CountAsync().AsTask().WaitAsync(Bound);
+
+        Assert.Equal(Enumerable.Range(0, 8).Select(i => (float)i), taken);
+    }
+
+    [Fact]
+    public async Task Streams_timeoutOfTheSettings_limitsEachCall()
+    {
+        await using var server = await FakeServer.StartAsync();
+        var go = new TaskCompletionSource();
+        server.OnStream<ForwardStreamRequest, ForwardStreamResponse>(async (incoming, writer, _) =>
+        {
+            await foreach (var request in incoming.All)
+            {
+                if (request.Id == 2)
+                    await go.Task;
+                await writer!.WriteAsync(new ForwardStreamResponse { Id = request.Id, Forward = Fakes.Echo(request.Forward) });
+            }
+
+            return null;
+        });
+        server.OnStream<TrainStreamRequest, TrainStreamResponse>(async (incoming, _, _) =>
+        {
+            await foreach (var request in incoming.All)
+                await go.Task;
+            return null;
+        });
+        await using var client = server.NewClient();
+        var module = client.Module("m").With(new CallSettings { Timeout = TimeSpan.FromSeconds(1) });
+        await using var forwards = module.OpenForwardStream(maxInFlight: 1);
+        await using var steps = module.OpenTrainStream(Nn.MSELoss());
+
+        Assert.Equal(1f, (await forwards.ForwardAsync(TensorData.Scalar(1f)).WaitAsync(Bound)).Tensor.Item<float>());
+        var late = await Assert.ThrowsAsync<SconceDeadlineExceededException>(() => forwards.ForwardAsync(TensorData.Scalar(2f)).WaitAsync(Bound));
+        Assert.Contains("no answer within 00:00:01 (CallSettings.Timeout", late.Message, StringComparison.Ordinal);
+        var behind = await Assert.ThrowsAsync<SconceDeadlineExceededException>(() => forwards.ForwardAsync(TensorData.Scalar(3f)).WaitAsync(Bound));
+        Assert.Contains("ForwardStream", behind.Message, StringComparison.Ordinal);
+        await Assert.ThrowsAsync<SconceDeadlineExceededException>(() => steps.StepAsync(TensorData.Scalar(1f), TensorData.Scalar(0f)).WaitAsync(Bound));
+        using var stop = new CancellationTokenSource(TimeSpan.FromMilliseconds(100));
+        var cancelled = await Assert.ThrowsAnyAsync<OperationCanceledException>(() => forwards.ForwardAsync(TensorData.Scalar(4f), null, stop.Token).WaitAsync(Bound));
+        Assert.Equal(stop.Token, cancelled.CancellationToken);
+        go.SetResult();
+
+        // The stream itself goes on, without what was given up before it was sent.
+        Assert.Equal(5f, (await forwards.ForwardAsync(TensorData.Scalar(5f)).WaitAsync(Bound)).Tensor.Item<float>());
+    }
+
     [Fact]
     public async Task ForwardStream_slowSource_doesNotHoldAnswersBack()
     {
@@ -316,7 +467,7 @@ public sealed class StreamTests
 
         var error = await Assert.ThrowsAsync<SconceResourceExhaustedException>(() => stream.ForwardAsync(TensorData.Create(new float[1000])).WaitAsync(Bound));
 
-        Assert.Contains("exceeds the maximum", error.Message, StringComparison.Ordinal);
+        Assert.Contains("larger than the 1000 bytes that SconceClientOptions.MaxMessageBytes allows", error.Message, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -336,6 +487,9 @@ public sealed class StreamTests
 
         Assert.Equal(Grpc.Core.StatusCode.DataLoss, error.StatusCode);
     }
+
+    private static CallError Refusal(Grpc.Core.StatusCode code) =>
+        new() { Code = (int)code, Message = "not now", Details = { Google.Protobuf.WellKnownTypes.Any.Pack(Fakes.RetryIn(5)) } };
 
     private static void AnswerSteps(FakeServer server, Action<TrainStreamRequest, float>? seen = null) =>
         server.OnStream<TrainStreamRequest, TrainStreamResponse>(async (incoming, writer, _) =>

@@ -68,9 +68,11 @@ internal static class ChannelFactory
             await socket.ConnectAsync(endPoint, cancellationToken).ConfigureAwait(false);
             return new NetworkStream(socket, ownsSocket: true);
         }
-        catch
+        catch (Exception e)
         {
             socket.Dispose();
+            if (e is SocketException { SocketErrorCode: SocketError.AddressNotAvailable } absent)
+                throw new SocketException((int)absent.SocketErrorCode, $"there is no socket at {endPoint}");
             throw;
         }
     }

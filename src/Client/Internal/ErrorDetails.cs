@@ -37,12 +37,13 @@ internal sealed record ErrorDetails(StatusCode Code, string Message)
         return status is null ? details : details.With(status);
     }
 
-    public static ErrorDetails Of(V1.CallError error)
-    {
-        var status = new Google.Rpc.Status { Code = error.Code, Message = error.Message };
-        status.Details.Add(error.Details);
-        return new ErrorDetails((StatusCode)error.Code, error.Message).With(status);
-    }
+    public static ErrorDetails Of(V1.CallError error) => new ErrorDetails((StatusCode)error.Code, error.Message).With(ToStatus(error));
+
+    /// <summary>The error of one message of a stream, as if it were a whole call's.</summary>
+    public static RpcException ToRpcException(V1.CallError error) => ToStatus(error).ToRpcException();
+
+    private static Google.Rpc.Status ToStatus(V1.CallError error) =>
+        new() { Code = error.Code, Message = error.Message, Details = { error.Details } };
 
     private ErrorDetails With(Google.Rpc.Status status)
     {

@@ -6,7 +6,7 @@ namespace Sconce.Client.Internal;
 
 /// <summary>
 /// Requests in flight over one duplex stream, answered in order. Where the stream breaks it is opened again and what had no answer yet
-/// is sent again in the same order, so every request must be repeatable.
+/// is sent again in the same order, so every request must be repeatable. So it is where the server refuses a request for the moment.
 /// </summary>
 internal sealed class Pipeline<TRequest, TResponse> : IAsyncDisposable
     where TRequest : class
@@ -15,6 +15,8 @@ internal sealed class Pipeline<TRequest, TResponse> : IAsyncDisposable
     private readonly Func<CallOptions, AsyncDuplexStreamingCall<TRequest, TResponse>> _open;
     private readonly Func<TResponse, (ulong Id, CallError? Error)> _read;
     private readonly string _operation;
+    private readonly TimeSpan? _timeout;
+    private readonly bool _mayOvertake;
     // A channel keeps waiting writers in their order, which is the order of the calls.
     private readonly Channel<Pending> _incoming;
     private readonly Queue<Pending> _inFlight = new();
@@ -23,16 +25,29 @@ internal sealed class Pipeline<TRequest, TResponse> : IAsyncDisposable
     private readonly Task _run;
     private ulong _lastId;
 
+    /// <param name="rpc">Sends the streams.</param>
+    /// <param name="operation">What it is, for messages.</param>
+    /// <param name="open">Opens a stream.</param>
+    /// <param name="read">Reads the id of an answer, and its error if it is one.</param>
+    /// <param name="maxInFlight">Most requests without an answer at a time.</param>
+    /// <param name="timeout">How long each request may take, from <see cref="SendAsync"/> to its answer; null for ever.</param>
+    /// <param name="mayOvertake">
+    /// Whether a request may run after those behind it: then one that met a full queue is repeated, else that is its answer.
+    /// </param>
     public Pipeline(
         Rpc rpc,
         string operation,
         Func<CallOptions, AsyncDuplexStreamingCall<TRequest, TResponse>> open,
         Func<TResponse, (ulong Id, CallError? Error)> read,
-        int maxInFlight)
+        int maxInFlight,
+        TimeSpan? timeout,
+        bool mayOvertake)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(maxInFlight, 1);
         _rpc = rpc;
         _operation = operation;
+        _timeout = timeout;
+        _mayOvertake = mayOvertake;
         _open = open;
         _read = read;
         _incoming = Channel.CreateBounded<Pending>(new BoundedChannelOptions(maxInFlight) { SingleReader = true });
@@ -44,6 +59,25 @@ internal sealed class Pipeline<TRequest, TResponse> : IAsyncDisposable
     /// Sends one request after those before it and waits for its answer. <paramref name="create"/> gets the id to put in it.
     /// </summary>
     public async Task<TResponse> SendAsync(Func<ulong, TRequest> create, CancellationToken cancellationToken)
+    {
+        if (_timeout is not { } timeout)
+            return await EnqueueAsync(create, cancellationToken).ConfigureAwait(false);
+        using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        limit.CancelAfter(timeout);
+        try
+        {
+            return await EnqueueAsync(create, limit.Token).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException e) when (e.CancellationToken == limit.Token)
+        {
+            if (cancellationToken.IsCancellationRequested)
+                throw new OperationCanceledException($"{_operation}'s call was cancelled by its caller.", e, cancellationToken);
+            throw new ErrorDetails(StatusCode.DeadlineExceeded, $"{_operation}'s call had no answer within {timeout} (CallSettings.Timeout sets the limit).")
+                .ToException(e);
+        }
+    }
+
+    private async Task<TResponse> EnqueueAsync(Func<ulong, TRequest> create, CancellationToken cancellationToken)
     {
         var id = Interlocked.Increment(ref _lastId);
         var pending = new Pending(id, create(id), cancellationToken);
@@ -138,6 +172,8 @@ internal sealed class Pipeline<TRequest, TResponse> : IAsyncDisposable
             if (!options.CancellationToken.IsCancellationRequested && (progress || waiting == 0) && _rpc.IsTransient(e))
             {
                 Log.Resuming(_rpc.Logger, _operation, waiting);
+                await attempt.CancelAsync().ConfigureAwait(false);
+                await Task.Delay(ErrorDetails.Of(e).RetryAfter ?? TimeSpan.Zero, options.CancellationToken).ConfigureAwait(false);
                 return true;
             }
 
@@ -185,6 +221,9 @@ internal sealed class Pipeline<TRequest, TResponse> : IAsyncDisposable
     private void Take(TResponse response)
     {
         var (id, error) = _read(response);
+        // It stays in flight, and so is sent again, before those behind it.
+        if (error is not null && RefusedForNow(error) is { } refusal)
+            throw refusal;
         Pending pending;
         lock (_inFlight)
         {
@@ -198,6 +237,14 @@ internal sealed class Pipeline<TRequest, TResponse> : IAsyncDisposable
             pending.Answer.TrySetResult(response);
         else
             pending.Answer.TrySetException(ErrorDetails.Of(error).ToException(null));
+    }
+
+    private RpcException? RefusedForNow(CallError error)
+    {
+        if ((StatusCode)error.Code != StatusCode.Unavailable && !(_mayOvertake && (StatusCode)error.Code == StatusCode.ResourceExhausted))
+            return null;
+        var refusal = ErrorDetails.ToRpcException(error);
+        return _rpc.IsTransient(refusal) ? refusal : null;
     }
 
     private Pending[] Waiting()

@@ -20,6 +20,10 @@ internal enum Repeat
 /// <summary>Sends calls: deadline, contract version, retries, and one place where statuses become exceptions.</summary>
 internal sealed class Rpc
 {
+    // gRPC's own words, without any mark; they do not say which setting they speak of. The server has rewritten its own.
+    private const string TooLargeSent = "Sending message exceeds the maximum configured message size.";
+    private const string TooLargeReceived = "Received message exceeds the maximum configured message size.";
+
     // The reason in the server's words that a call's own deadline passed. With another (an upload too slow) it speaks of a limit of its own.
     private const string PassedDeadline = "DEADLINE_EXCEEDED";
 
@@ -195,6 +199,15 @@ internal sealed class Rpc
             {
                 Message = $"{operation} had no answer within {run.Timeout} "
                     + $"({tries}; SconceClientOptions.Timeout or CallSettings.Timeout sets the limit).{last}",
+            };
+        }
+        else if (e is { StatusCode: StatusCode.ResourceExhausted, Status.Detail: TooLargeSent or TooLargeReceived } && _options.Address is not null)
+        {
+            var what = e.Status.Detail == TooLargeSent ? "sends a message" : "was answered with a message";
+            details = details with
+            {
+                Message = $"{operation} {what} larger than the {_options.MaxMessageBytes} bytes that SconceClientOptions.MaxMessageBytes allows; "
+                    + "move less in one call, or raise it, and max_message_bytes on the server.",
             };
         }
         else if (RetryPolicy.IsTransport(e))

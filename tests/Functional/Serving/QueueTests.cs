@@ -61,6 +61,24 @@ public sealed class QueueTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task Full_queue_slows_a_stream_of_the_client_and_fails_nothing()
+    {
+        await _stubs.Modules.CreateModuleAsync(new() { Module = "forwards", Spec = Specs.Slow(4), Seed = 1 });
+        await using var client = new Sconce.Client.SconceClient(_server.Address.ToString());
+        var module = client.Module("forwards");
+        var inputs = Enumerable.Range(0, 24).Select(i => Sconce.Client.TensorData.Create(Enumerable.Repeat(i / 24f, 128 * 1024).ToArray(), 128, 1024)).ToList();
+
+        // Three times as many in flight as one lane and its queue take.
+        var outputs = await module.ForwardStreamAsync(inputs.Select(input => (Sconce.Client.Inputs)input).ToAsyncEnumerable(), maxInFlight: 16).ToListAsync();
+
+        Assert.Equal(inputs.Count, outputs.Count);
+        for (var i = 0; i < inputs.Count; i += 5)
+        {
+            Assert.True((await module.ForwardAsync(inputs[i])).Tensor.Bytes.Span.SequenceEqual(outputs[i].Tensor.Bytes.Span), $"answer {i} is another's");
+        }
+    }
+
+    [Fact]
     public async Task Deadline_that_passes_in_the_queue_means_the_step_is_never_run()
     {
         var running = SlowWork.Start(_stubs, Module);
