@@ -93,6 +93,7 @@ public sealed class SconceServer : IAsyncDisposable
             throw new ConfigurationException(problems);
         }
 
+        Listening.CheckPlaces(options);
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions { ApplicationName = "sconce" }).AddSconce(options);
         configure?.Invoke(builder);
         var application = builder.Build();
@@ -125,7 +126,7 @@ public sealed class SconceServer : IAsyncDisposable
             // An address that is taken, or not this machine's, or a port that needs rights.
             if (e is IOException or System.Net.Sockets.SocketException)
             {
-                throw new ConfigurationException([$"cannot listen: {e.Message}; choose another address, port or unix_socket"]);
+                throw new ConfigurationException([$"cannot listen on {options.Address}, port {options.Port}: {e.Message}; choose another address or port"]);
             }
 
             throw;

@@ -123,7 +123,7 @@ public sealed class EngineOptions
         {
             if (value <= TimeSpan.Zero)
             {
-                errors.Add($"{name} is {value}; it must be > {TimeSpan.Zero}");
+                errors.Add($"{name} is {Seconds(value)}; it must be > 0s");
             }
         }
 
@@ -131,7 +131,7 @@ public sealed class EngineOptions
         {
             if (value > MaxTtl)
             {
-                errors.Add($"{name} is {value}; it must be <= {nameof(MaxTtl)}, which is {MaxTtl}");
+                errors.Add($"{name} is {Seconds(value)}; it must be <= {nameof(MaxTtl)}, which is {Seconds(MaxTtl)}");
             }
         }
     }

@@ -13,12 +13,15 @@ public sealed class LossFunction
     private readonly LossRule _rule;
     private readonly BoundArguments _args;
     private readonly string _field;
+    private readonly string _targets;
 
     private LossFunction(LossRule rule, BoundArguments args, string field)
     {
         _rule = rule;
         _args = args;
         _field = field;
+        // The targets stand beside the loss: "step.loss" has "step.targets".
+        _targets = field.EndsWith("loss", StringComparison.Ordinal) ? field[..^"loss".Length] + "targets" : "targets";
     }
 
     /// <summary>PyTorch's type name.</summary>
@@ -38,9 +41,8 @@ public sealed class LossFunction
     /// <summary>Computes the loss, reduced as its arguments say.</summary>
     /// <param name="output">What the module returned; a tuple is flattened, and as many of its tensors used as the loss takes beside the targets.</param>
     /// <param name="targets">What the loss takes after them.</param>
-    /// <param name="field">Path of the targets in the request.</param>
     /// <exception cref="EngineException">Tensors are missing or too many, or have a shape, dtype or value that the loss cannot take.</exception>
-    public Tensor Compute(TensorTree output, IReadOnlyList<Tensor> targets, string field = "targets")
+    public Tensor Compute(TensorTree output, IReadOnlyList<Tensor> targets)
     {
         ArgumentNullException.ThrowIfNull(output);
         ArgumentNullException.ThrowIfNull(targets);
@@ -48,13 +50,13 @@ public sealed class LossFunction
         var wanted = _rule.Inputs.Count - targets.Count;
         if (wanted < 1 || outputs.Count < wanted)
         {
-            throw EngineException.Invalid(field, string.Create(CultureInfo.InvariantCulture,
+            throw EngineException.Invalid(_targets, string.Create(CultureInfo.InvariantCulture,
                 $"{Type} takes {_rule.Inputs.Count} tensors ({string.Join(", ", _rule.Inputs)}); the module returned {outputs.Count} and {targets.Count} targets were given"), "BAD_TARGET");
         }
 
         outputs.RemoveRange(wanted, outputs.Count - wanted);
         var inputs = _rule.Order(outputs, targets);
-        var fields = inputs.Select(input => FieldOf(input, targets, field)).ToList();
+        var fields = inputs.Select(input => FieldOf(input, targets)).ToList();
         var call = new LossCall(_rule, _args, inputs, fields);
         try
         {
@@ -63,18 +65,18 @@ public sealed class LossFunction
         }
         catch (Exception exception) when (CallFailure.IsNative(exception))
         {
-            throw CallFailure.Translate(exception, Type, [.. inputs.Select(TensorTree.Of)], field);
+            throw CallFailure.Translate(exception, Type, [.. inputs.Select(TensorTree.Of)], _targets);
         }
     }
 
     // What the module returned stands nowhere in the request; the loss was the wrong one for it.
-    private string FieldOf(Tensor input, IReadOnlyList<Tensor> targets, string field)
+    private string FieldOf(Tensor input, IReadOnlyList<Tensor> targets)
     {
         for (var i = 0; i < targets.Count; i++)
         {
             if (ReferenceEquals(targets[i], input))
             {
-                return string.Create(CultureInfo.InvariantCulture, $"{field}[{i}]");
+                return string.Create(CultureInfo.InvariantCulture, $"{_targets}[{i}]");
             }
         }
 

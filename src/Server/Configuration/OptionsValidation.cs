@@ -1,11 +1,15 @@
 using System.Net;
 using System.Text;
+using System.Text.RegularExpressions;
+using Sconce.Engine.Execution;
 
 namespace Sconce.Server.Configuration;
 
 /// <summary>Checks options before anything starts.</summary>
-internal static class OptionsValidation
+internal static partial class OptionsValidation
 {
+    private static readonly HashSet<string> EngineProperties = [.. typeof(EngineOptions).GetProperties().Select(property => property.Name)];
+
     /// <summary>gRPC frames carry a 32-bit length, and protobuf arrays stop at 2 GiB.</summary>
     private const long MessageCeiling = int.MaxValue;
 
@@ -20,8 +24,7 @@ internal static class OptionsValidation
         // The engine speaks of its own properties; here they go by the names that operators write.
         foreach (var problem in options.Engine.Validate())
         {
-            var end = problem.IndexOf(' ', StringComparison.Ordinal);
-            yield return end < 0 ? problem : SnakeCase(problem[..end]) + problem[end..];
+            yield return PropertyName().Replace(problem, name => EngineProperties.Contains(name.Value) ? SnakeCase(name.Value) : name.Value);
         }
     }
 
@@ -111,6 +114,9 @@ internal static class OptionsValidation
             }
         }
     }
+
+    [GeneratedRegex("[A-Z][A-Za-z]+")]
+    private static partial Regex PropertyName();
 
     private static string SnakeCase(string name)
     {

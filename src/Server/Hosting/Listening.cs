@@ -48,7 +48,7 @@ internal static class Listening
     {
         transport.CreateBoundListenSocket = static endpoint =>
         {
-            var socket = SocketTransportOptions.CreateDefaultBoundListenSocket(endpoint);
+            var socket = Bind(endpoint);
             if (endpoint is UnixDomainSocketEndPoint && endpoint.ToString() is { Length: > 0 } path && !OperatingSystem.IsWindows())
             {
                 File.SetUnixFileMode(path, UnixFileMode.UserRead | UnixFileMode.UserWrite);
@@ -56,6 +56,46 @@ internal static class Listening
 
             return socket;
         };
+    }
+
+    private static Socket Bind(System.Net.EndPoint endpoint)
+    {
+        try
+        {
+            return SocketTransportOptions.CreateDefaultBoundListenSocket(endpoint);
+        }
+        catch (SocketException e) when (endpoint is UnixDomainSocketEndPoint)
+        {
+            throw new ConfigurationException([$"unix_socket is \"{endpoint}\", where the server cannot listen: {e.Message}; choose another path"]);
+        }
+    }
+
+    /// <summary>What is wrong with the places of files that are only made once the server starts.</summary>
+    /// <exception cref="ConfigurationException">A folder is missing, or is where a file should be.</exception>
+    public static void CheckPlaces(SconceServerOptions options)
+    {
+        var problems = new List<string>();
+        foreach (var (name, path) in new[] { ("unix_socket", options.UnixSocket), ("address_file", options.AddressFile) })
+        {
+            if (path.Length == 0)
+            {
+                continue;
+            }
+
+            if (Directory.Exists(path))
+            {
+                problems.Add($"{name} is \"{path}\", which is a folder; it must be the path of a file in it");
+            }
+            else if (!Directory.Exists(Path.GetDirectoryName(Path.GetFullPath(path))))
+            {
+                problems.Add($"{name} is \"{path}\", whose folder does not exist; make it, or choose another path");
+            }
+        }
+
+        if (problems.Count > 0)
+        {
+            throw new ConfigurationException(problems);
+        }
     }
 
     /// <summary>Removes the socket file of a server that was killed; refuses to touch anything else.</summary>
@@ -102,8 +142,15 @@ internal static class Listening
     /// <summary>Writes the addresses for a parent process; through a rename, so that it never sees half of them.</summary>
     public static void WriteAddressFile(string path, IReadOnlyList<string> addresses)
     {
-        var temporary = path + ".tmp";
-        File.WriteAllLines(temporary, addresses);
-        File.Move(temporary, path, overwrite: true);
+        try
+        {
+            var temporary = path + ".tmp";
+            File.WriteAllLines(temporary, addresses);
+            File.Move(temporary, path, overwrite: true);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new ConfigurationException([$"address_file is \"{path}\", which cannot be written: {e.Message}"]);
+        }
     }
 }

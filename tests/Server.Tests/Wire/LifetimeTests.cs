@@ -47,7 +47,29 @@ public sealed class LifetimeTests : IDisposable
 
         var error = await Assert.ThrowsAsync<ConfigurationException>(() => SconceServer.StartAsync(new SconceServerOptions { Port = port, LogLevel = LogLevel.Error }));
 
+        Assert.Contains($"cannot listen on 127.0.0.1, port {port}: ", error.Message, StringComparison.Ordinal);
         Assert.Contains("address already in use", error.Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("nowhere/s", "whose folder does not exist")]
+    [InlineData("", "which is a folder")]
+    public async Task StartAsync_place_of_a_file_that_cannot_be_is_named(string place, string expected)
+    {
+        var path = Path.Combine(_directory, place);
+
+        var error = await Assert.ThrowsAsync<ConfigurationException>(() => RunningServer.StartAsync(options => (options.UnixSocket, options.AddressFile) = (path, path)));
+
+        Assert.Contains($"unix_socket is \"{path}\", {expected}", error.Message, StringComparison.Ordinal);
+        Assert.Contains($"address_file is \"{path}\", {expected}", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task StartAsync_time_to_live_above_the_greatest_speaks_in_settings()
+    {
+        var error = await Assert.ThrowsAsync<ConfigurationException>(() => RunningServer.StartAsync(options => options.Engine.GraphTtl = TimeSpan.FromDays(2)));
+
+        Assert.Contains("graph_ttl is 172800s; it must be <= max_ttl, which is 86400s", error.Message, StringComparison.Ordinal);
     }
 
     [Fact]

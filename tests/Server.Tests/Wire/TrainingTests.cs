@@ -92,6 +92,10 @@ public sealed class TrainingTests : IAsyncLifetime
             {
                 step.Targets.Clear();
             }
+            else if (i == 60)
+            {
+                (step.Loss.Type, step.Targets[0]) = ("CrossEntropyLoss", Make.Longs([1], 7));
+            }
 
             await call.RequestStream.WriteAsync(new V1.TrainStreamRequest { Id = (ulong)i, Step = step });
         }
@@ -100,8 +104,9 @@ public sealed class TrainingTests : IAsyncLifetime
         var answers = await ReadAsync(call);
 
         Assert.Equal(Enumerable.Range(0, 100).Select(i => (ulong)i), answers.Select(answer => answer.Id));
-        Assert.Equal([50UL], answers.Where(answer => answer.Error is not null).Select(answer => answer.Id));
-        Assert.Equal(Enumerable.Range(1, 99).Select(i => (ulong)i), answers.Where(answer => answer.Step is not null).Select(answer => answer.Step.Steps));
+        Assert.Equal([50UL, 60UL], answers.Where(answer => answer.Error is not null).Select(answer => answer.Id));
+        Assert.Equal(["step.targets", "step.targets[0]"], answers.Where(answer => answer.Error is not null).Select(FieldOf));
+        Assert.Equal(Enumerable.Range(1, 98).Select(i => (ulong)i), answers.Where(answer => answer.Step is not null).Select(answer => answer.Step.Steps));
     }
 
     [Fact]
@@ -287,6 +292,9 @@ public sealed class TrainingTests : IAsyncLifetime
         Targets = { Make.Floats([1, 1], target) },
         Loss = new V1.Loss { Type = "MSELoss" },
     };
+
+    private static string FieldOf(V1.TrainStreamResponse answer) =>
+        answer.Error.Details.Single(detail => detail.Is(Google.Rpc.BadRequest.Descriptor)).Unpack<Google.Rpc.BadRequest>().FieldViolations[0].Field;
 
     private static async Task<List<V1.TrainStreamResponse>> ReadAsync(AsyncDuplexStreamingCall<V1.TrainStreamRequest, V1.TrainStreamResponse> call)
     {
