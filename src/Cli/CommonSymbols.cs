@@ -9,7 +9,19 @@ namespace Sconce.Cli;
 /// <summary>Arguments and options that several verbs share, and how their values are read.</summary>
 internal static class CommonSymbols
 {
-    public static Argument<string> Module() => new("module") { Description = "The module's name." };
+    public static Argument<string> Module()
+    {
+        var argument = new Argument<string>("module") { Description = "The module's name." };
+        argument.Validators.Add(result => RefuseEmpty(result, "module", "the name of a module, e.g. mlp"));
+        return argument;
+    }
+
+    /// <summary>Refuses "", which shells make of a variable that is not set.</summary>
+    public static void RefuseEmpty(SymbolResult result, string name, string expected)
+    {
+        if (result.Tokens.Any(token => token.Value.Length == 0))
+            result.AddError($"{name} is empty; it must be {expected}.");
+    }
 
     public static Option<string> Path() => new("--path") { Description = "A submodule, e.g. layer1.0; the whole module if not given.", HelpName = "path", DefaultValueFactory = _ => "" };
 
@@ -37,23 +49,19 @@ internal static class CommonSymbols
     /// <exception cref="UsageException">There is no "=".</exception>
     public static Arguments ParseArguments(string option, IReadOnlyList<string> texts)
     {
-        var arguments = new (string, object?)[texts.Count];
+        var arguments = new (string Name, object?)[texts.Count];
         for (var i = 0; i < arguments.Length; i++)
         {
             var equals = texts[i].IndexOf('=', StringComparison.Ordinal);
             if (equals <= 0)
                 throw new UsageException($"{option} is '{texts[i]}'; it must be name=value, e.g. {option} bias=false.");
-            arguments[i] = (texts[i][..equals], ParseValue(texts[i][(equals + 1)..]));
+            var name = texts[i][..equals];
+            if (arguments.Take(i).Any(argument => argument.Name == name))
+                throw new UsageException($"{option} {name} is given twice.");
+            arguments[i] = (name, ParseValue(texts[i][(equals + 1)..]));
         }
 
-        try
-        {
-            return Client.Arguments.Create(arguments);
-        }
-        catch (ArgumentException e)
-        {
-            throw new UsageException($"{option}: {e.Message}", e);
-        }
+        return Client.Arguments.Create(arguments);
     }
 
     /// <exception cref="UsageException">Not a dtype.</exception>

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.CommandLine.Help;
 using System.CommandLine.Invocation;
+using System.Text.RegularExpressions;
 using Sconce.Cli.Demo;
 using Sconce.Cli.Modules;
 using Sconce.Cli.Running;
@@ -13,12 +14,15 @@ using Spectre.Console;
 namespace Sconce.Cli;
 
 /// <summary>The <c>sconce</c> command: its verbs, its help and its exit code.</summary>
-internal static class SconceCommand
+internal static partial class SconceCommand
 {
     /// <summary>Runs one command line.</summary>
     /// <returns>The exit code: see <see cref="ExitCode"/>.</returns>
     public static async Task<int> RunAsync(string[] args, CommandTerminal terminal)
     {
+        // "sconce", "sconce help" and "sconce help create" are what people try first.
+        if (args is [] or ["help", ..])
+            args = [.. args.Skip(1), "--help"];
         var parsed = Build(terminal).Parse(args);
         if (parsed.Action is ParseErrorAction)
             return RefuseUsage(parsed, terminal);
@@ -75,15 +79,30 @@ internal static class SconceCommand
 
     private static int RefuseUsage(ParseResult parsed, CommandTerminal terminal)
     {
-        foreach (var error in parsed.Errors)
-            terminal.Error.MarkupLineInterpolated($"[red]{error.Message}[/]");
-        terminal.Error.WriteLine();
-        var help = parsed.RootCommandResult.Command.Options.OfType<HelpOption>().Single();
-        // The help of the command that was meant, on standard error: standard output belongs to results.
-        parsed.InvocationConfiguration.Output = terminal.Error.Profile.Out.Writer;
-        ((SynchronousCommandLineAction)help.Action!).Invoke(parsed);
-        return ExitCode.Usage;
+        var command = parsed.CommandResult.Command;
+        // The demo's --json is a file for its results.
+        var json = command is not DemoCommand && parsed.Tokens.Any(token => token.Value == "--json");
+        var help = "--help";
+        for (var at = command; at is not RootCommand; at = at.Parents.OfType<Command>().Single())
+            help = $"{at.Name} {help}";
+        return ErrorReport.WriteUsage(terminal, [.. parsed.Errors.Select(error => InPlainWords(error.Message)).Distinct()], $"sconce {help}", json);
     }
+
+    /// <summary>The library names .NET's types where a value does not parse.</summary>
+    private static string InPlainWords(string message)
+    {
+        if (UnparsedValue().Match(message) is not { Success: true } match)
+            return message;
+        var type = match.Groups["type"].Value;
+        var expected = type.Contains("Int", StringComparison.Ordinal) ? "a whole number within range"
+            : type.Contains("Double", StringComparison.Ordinal) ? "a number"
+            : type.Contains("Boolean", StringComparison.Ordinal) ? "true or false"
+            : "another kind of value";
+        return $"{match.Groups["name"].Value} is '{match.Groups["value"].Value}'; it must be {expected}.";
+    }
+
+    [GeneratedRegex(@"^Cannot parse argument '(?<value>.*)' for (option|argument|command) '(?<name>[^']+)' as expected type '(?<type>[^']+)'\.", RegexOptions.Singleline)]
+    private static partial Regex UnparsedValue();
 
     /// <summary>The library's help, then the command's examples.</summary>
     private sealed class ExampleHelpAction(SynchronousCommandLineAction inner) : SynchronousCommandLineAction
@@ -94,15 +113,12 @@ internal static class SconceCommand
         {
             var code = inner.Invoke(parseResult);
             var output = parseResult.InvocationConfiguration.Output;
-            if (parseResult.CommandResult.Command is CliCommand { Examples.Count: > 0 } command)
+            if (parseResult.CommandResult.Command is RootCommand)
             {
-                output.WriteLine(command.Examples.Count == 1 ? "Example:" : "Examples:");
-                foreach (var example in command.Examples)
-                    output.WriteLine("  " + example);
+                output.WriteLine("In a source checkout, ./sconce also has:");
+                output.WriteLine("  test    Builds everything and runs the tests; arguments go to dotnet test.");
+                output.WriteLine("  bench   Measures the service beside a bare gRPC method; --help tells more.");
                 output.WriteLine();
-            }
-            else if (parseResult.CommandResult.Command is RootCommand)
-            {
                 output.WriteLine("Examples:");
                 output.WriteLine("  sconce demo                            # the whole service on real data, in about half a minute");
                 output.WriteLine("  sconce serve &");
@@ -113,8 +129,19 @@ internal static class SconceCommand
                 output.WriteLine("  " + ExitCode.Help);
                 output.WriteLine();
             }
+            else if (ExamplesOf(parseResult.CommandResult.Command) is { Count: > 0 } examples)
+            {
+                output.WriteLine(examples.Count == 1 ? "Example:" : "Examples:");
+                foreach (var example in examples)
+                    output.WriteLine("  " + example);
+                output.WriteLine();
+            }
 
             return code;
         }
+
+        // A group of verbs (state) shows those of its verbs.
+        private static List<string> ExamplesOf(Command command) =>
+            [.. (command as CliCommand)?.Examples ?? [], .. command.Subcommands.SelectMany(ExamplesOf)];
     }
 }

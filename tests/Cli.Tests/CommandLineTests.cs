@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
 using System.Text.Json;
+using Sconce.Cli.Terminal;
 using Sconce.Server;
 
 namespace Sconce.Cli.Tests;
@@ -19,6 +20,9 @@ public sealed class CommandLineTests
     [InlineData("forward --help")]
     [InlineData("train --help")]
     [InlineData("to --help")]
+    [InlineData("help")]
+    [InlineData("help create")]
+    [InlineData("state --help")]
     [InlineData("state get --help")]
     [InlineData("state load --help")]
     [InlineData("state ls --help")]
@@ -27,11 +31,15 @@ public sealed class CommandLineTests
     public async Task Help_shows_an_example(string line)
     {
         var result = await Cli.RunAsync(line.Split(' ', StringSplitOptions.RemoveEmptyEntries));
-        var text = line.Length == 0 ? result.Error : result.Output;
 
-        Assert.Equal(line.Length == 0 ? ExitCode.Usage : ExitCode.Ok, result.Code);
-        Assert.Matches("Examples?:\n  (sconce|echo) ", text);
+        Assert.Equal(ExitCode.Ok, result.Code);
+        Assert.Matches("Examples?:\n  (sconce|echo) ", result.Output);
+        Assert.Empty(result.Error);
     }
+
+    [Fact]
+    public async Task Help_lists_what_the_script_of_a_checkout_adds()
+        => Assert.Matches("./sconce also has:\n  test .*\n  bench ", (await Cli.RunAsync("help")).Output);
 
     [Fact]
     public async Task Help_of_serve_lists_every_setting_with_its_default()
@@ -58,19 +66,75 @@ public sealed class CommandLineTests
     [InlineData("train m -x a.npy -y b.npy --test-inputs c.npy", "belong together")]
     [InlineData("ls --timeout 0", "--timeout is 0; it must be > 0")]
     [InlineData("state get m", "'--output' is required")]
-    public async Task Usage_error_is_2_with_the_cause_and_the_help(string line, string expected)
+    [InlineData("state", "Required command was not provided")]
+    [InlineData("create m --mlp 4,2 --seed x", "--seed is 'x'; it must be a whole number within range.")]
+    [InlineData("ls --timeout 99999999999", "--timeout is '99999999999'; it must be a whole number within range.")]
+    [InlineData("create  --mlp 4,2", "module is empty; it must be the name of a module, e.g. mlp.")]
+    [InlineData("describe ", "module is empty")]
+    [InlineData("delete ", "module is empty")]
+    [InlineData("to  half", "module is empty")]
+    [InlineData("forward  [1]", "module is empty")]
+    [InlineData("state ls ", "module is empty")]
+    [InlineData("create m --type ", "--type is empty; it must be a type of torch.nn, e.g. Linear.")]
+    public async Task Usage_error_is_2_with_the_cause_and_where_help_is(string line, string expected)
     {
         var result = await Cli.RunAsync(line.Split(' '));
 
         Assert.Equal(ExitCode.Usage, result.Code);
         Assert.Contains(expected, result.Error, StringComparison.Ordinal);
-        Assert.Contains("Usage:", result.Error, StringComparison.Ordinal);
+        var command = line.StartsWith("frobnicate", StringComparison.Ordinal) ? "" : line.Split(' ')[0] + " " + (line.StartsWith("state ", StringComparison.Ordinal) ? line.Split(' ')[1] + " " : "");
+        Assert.Contains($"\"sconce {command}--help\" shows what it takes", result.Error, StringComparison.Ordinal);
+        Assert.DoesNotContain("System.", result.Error, StringComparison.Ordinal);
         Assert.Empty(result.Output);
+    }
+
+    [Theory]
+    [InlineData("create m --json", "A spec is wanted once")]
+    [InlineData("forward m nothing --json", "--dtype and --shape")]
+    public async Task Local_errors_with_json_are_one_json_error(string line, string expected)
+    {
+        var result = await Cli.RunAsync(line.Split(' '));
+
+        Assert.Equal(ExitCode.Usage, result.Code);
+        using var json = JsonDocument.Parse(result.Error);
+        var error = json.RootElement.GetProperty("error");
+        Assert.Equal(("USAGE", 2), (error.GetProperty("code").GetString(), error.GetProperty("exit").GetInt32()));
+        Assert.Contains(expected, error.GetProperty("message").GetString(), StringComparison.Ordinal);
+        Assert.Equal(0, error.GetProperty("fields").GetArrayLength());
+    }
+
+    [Fact]
+    public async Task Standard_input_is_read_until_it_is_cancelled()
+    {
+        using var reader = new NeverEnding();
+        using var error = new StringWriter();
+        using var stop = new CancellationTokenSource();
+        var reading = new CommandTerminal(error, error, reader).ReadInputAsync(stop.Token);
+        await reader.Reached.Task.WaitAsync(TimeSpan.FromSeconds(20), TestContext.Current.CancellationToken);
+
+        await stop.CancelAsync();
+
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => reading.WaitAsync(TimeSpan.FromSeconds(20), TestContext.Current.CancellationToken));
+    }
+
+    [Theory]
+    [InlineData("version --json > /dev/full", "standard output cannot be written: No space left on device")]
+    [InlineData("version >&-", "standard output cannot be written: ")]
+    public async Task Output_that_cannot_be_written_is_2_and_says_so(string line, string expected)
+    {
+        using var process = Process.Start(new ProcessStartInfo("sh", ["-c", $"dotnet '{typeof(SconceCommand).Assembly.Location}' {line}"]) { RedirectStandardError = true })!;
+        var error = await process.StandardError.ReadToEndAsync(TestContext.Current.CancellationToken);
+        await process.WaitForExitAsync(TestContext.Current.CancellationToken);
+
+        Assert.Equal(ExitCode.Usage, process.ExitCode);
+        Assert.Contains(expected, error, StringComparison.Ordinal);
     }
 
     [Theory]
     [InlineData("create m /nonexistent.json", "there is no such file")]
     [InlineData("create m --mlp 1,x", "--mlp is '1,x'")]
+    [InlineData("create m --type Linear --arg bias=true --arg bias=false", "sconce: --arg bias is given twice.\n")]
+    [InlineData("demo --json /nonexistent/x.json", "--json is '/nonexistent/x.json', which cannot be written")]
     [InlineData("create m --type Linear --arg bias", "--arg is 'bias'; it must be name=value")]
     [InlineData("forward m [[1,2],[3]]", "[1] has 1 items")]
     [InlineData("forward m random:2xx", "no shape")]
@@ -155,6 +219,27 @@ public sealed class CommandLineTests
         Assert.Contains("drain_timeout is 0s; it must be > 0", error, StringComparison.Ordinal);
         Assert.Contains("port is 70000", error, StringComparison.Ordinal);
         Assert.DoesNotContain("   at ", error, StringComparison.Ordinal);
+    }
+
+    /// <summary>Standard input that nobody writes to and nobody closes.</summary>
+    private sealed class NeverEnding : TextReader
+    {
+        private readonly ManualResetEventSlim _end = new();
+
+        public TaskCompletionSource Reached { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+        public override string ReadToEnd()
+        {
+            Reached.TrySetResult();
+            _end.Wait();
+            return "";
+        }
+
+        protected override void Dispose(bool disposing)
+        {
+            _end.Set();
+            base.Dispose(disposing);
+        }
     }
 
     private static string FreeAddress()

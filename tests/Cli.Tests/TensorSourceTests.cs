@@ -122,5 +122,5 @@ public sealed class TensorSourceTests : IDisposable
     }
 
     private static Task<TensorData> ReadAsync(string text, DataType? dtype = null, long[]? shape = null)
-        => TensorSource.ReadAsync(text, dtype, shape, new Random(0), TextReader.Null, TestContext.Current.CancellationToken);
+        => TensorSource.ReadAsync(text, dtype, shape, new Random(0), _ => Task.FromResult(""), TestContext.Current.CancellationToken);
 }

@@ -37,6 +37,8 @@ internal sealed class DemoCommand : CliCommand
 
     protected override async Task<int> RunAsync(ParseResult parsed, CancellationToken cancel)
     {
+        if (parsed.GetValue(_json) is { } target)
+            CheckWritable(target);
         var options = new DemoOptions(parsed.GetValue(_data) ?? FashionMnist.FindSubset(), parsed.GetValue(_epochs), parsed.GetValue(_limit) ?? int.MaxValue);
         var run = new DemoRun(Terminal, options);
         try
@@ -78,6 +80,24 @@ internal sealed class DemoCommand : CliCommand
         return code;
     }
 
+    /// <summary>Now, and not when the whole demo has run.</summary>
+    private static void CheckWritable(string file)
+    {
+        var existed = File.Exists(file);
+        try
+        {
+            File.Open(file, FileMode.OpenOrCreate, FileAccess.Write).Dispose();
+            if (!existed)
+                File.Delete(file);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw NotWritable(file, e);
+        }
+    }
+
+    private static UsageException NotWritable(string file, Exception e) => new($"--json is '{file}', which cannot be written: {e.Message}", e);
+
     private static async Task WriteAsync(string file, DemoReport report, CancellationToken cancel)
     {
         try
@@ -86,7 +106,7 @@ internal sealed class DemoCommand : CliCommand
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new UsageException($"--json is '{file}', which cannot be written: {e.Message}", e);
+            throw NotWritable(file, e);
         }
     }
 }

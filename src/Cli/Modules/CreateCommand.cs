@@ -38,6 +38,7 @@ internal sealed class CreateCommand : ClientCommand
         Options.Add(_mlp);
         Options.Add(_seed);
         Options.Add(_dtype);
+        _type.Validators.Add(result => CommonSymbols.RefuseEmpty(result, "--type", "a type of torch.nn, e.g. Linear"));
         Validators.Add(result =>
         {
             var sources = new object?[] { result.GetValue(_spec), result.GetValue(_type), result.GetValue(_mlp) }.Count(source => source is not null);
@@ -72,7 +73,7 @@ internal sealed class CreateCommand : ClientCommand
         if (parsed.GetValue(_mlp) is { } sizes)
             return Perceptron(sizes);
         var source = parsed.GetValue(_spec)!;
-        var text = source == "-" ? await Terminal.Input.ReadToEndAsync(cancel).ConfigureAwait(false) : await CommonSymbols.ReadTextAsync(source, cancel).ConfigureAwait(false);
+        var text = source == "-" ? await Terminal.ReadInputAsync(cancel).ConfigureAwait(false) : await CommonSymbols.ReadTextAsync(source, cancel).ConfigureAwait(false);
         try
         {
             return Nn.Parse(text);

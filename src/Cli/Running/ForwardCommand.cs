@@ -69,14 +69,14 @@ internal sealed class ForwardCommand : ClientCommand
         var random = new Random(parsed.GetValue(_seed));
         var positional = new List<TensorData>();
         foreach (var source in parsed.GetValue(_inputs) ?? [])
-            positional.Add(await TensorSource.ReadAsync(source, dtype, shape, random, Terminal.Input, cancel).ConfigureAwait(false));
+            positional.Add(await TensorSource.ReadAsync(source, dtype, shape, random, Terminal.ReadInputAsync, cancel).ConfigureAwait(false));
         var inputs = Inputs.Create([.. positional]);
         foreach (var named in parsed.GetValue(_named)!)
         {
             var equals = named.IndexOf('=', StringComparison.Ordinal);
             if (equals <= 0)
                 throw new UsageException($"--input is '{named}'; it must be name=input.");
-            var tensor = await TensorSource.ReadAsync(named[(equals + 1)..], dtype, shape, random, Terminal.Input, cancel).ConfigureAwait(false);
+            var tensor = await TensorSource.ReadAsync(named[(equals + 1)..], dtype, shape, random, Terminal.ReadInputAsync, cancel).ConfigureAwait(false);
             if (inputs.Named.ContainsKey(named[..equals]))
                 throw new UsageException($"--input {named[..equals]} is given twice.");
             inputs = inputs.With(named[..equals], tensor);

@@ -15,16 +15,16 @@ internal static class TensorSource
     /// <param name="dtype">The dtype asked for; null takes the source's own.</param>
     /// <param name="shape">The shape of raw bytes; null for none.</param>
     /// <param name="random">Where random tensors come from.</param>
-    /// <param name="input">Standard input.</param>
+    /// <param name="input">Reads standard input to its end.</param>
     /// <param name="cancel">Stops reading.</param>
     /// <exception cref="UsageException">It is none of these, or not well formed.</exception>
-    public static async Task<TensorData> ReadAsync(string text, DataType? dtype, long[]? shape, Random random, TextReader input, CancellationToken cancel)
+    public static async Task<TensorData> ReadAsync(string text, DataType? dtype, long[]? shape, Random random, Func<CancellationToken, Task<string>> input, CancellationToken cancel)
     {
         var trimmed = text.TrimStart();
         if (trimmed.StartsWith('[') || (trimmed.Length > 0 && double.TryParse(trimmed, NumberStyles.Float, CultureInfo.InvariantCulture, out _)))
             return TensorJson.Parse(text, dtype, "the input");
         if (text == "-")
-            return TensorJson.Parse(await input.ReadToEndAsync(cancel).ConfigureAwait(false), dtype, "standard input");
+            return TensorJson.Parse(await input(cancel).ConfigureAwait(false), dtype, "standard input");
         if (text.StartsWith("random:", StringComparison.Ordinal))
             return Normal(ParseShape(text["random:".Length..]), dtype ?? DataType.Float32, random);
         if (text.EndsWith(".json", StringComparison.Ordinal))

@@ -41,6 +41,9 @@ internal sealed class CommandTerminal
     /// <summary>Whether lines on standard output can be redrawn: progress bars are drawn then, and plain lines printed otherwise.</summary>
     public bool IsLive => Out.Profile.Out.IsTerminal && Out.Profile.Capabilities.Ansi;
 
+    /// <summary>Reads standard input to its end. The console's own asynchronous reads block their caller, and could not be cancelled.</summary>
+    public Task<string> ReadInputAsync(CancellationToken cancel) => Task.Run(Input.ReadToEnd, CancellationToken.None).WaitAsync(cancel);
+
     /// <summary>The terminal of this process.</summary>
     public static CommandTerminal OfProcess() => new(Console.Out, Console.Error, Console.In);
 

@@ -8,27 +8,22 @@ namespace Sconce.Cli.Terminal;
 /// <summary>Turns what went wrong into a message on standard error and an exit code.</summary>
 internal static class ErrorReport
 {
+    // What is this program's own and no status of the server's.
+    private const string Usage = "USAGE";
+    private const string Unexpected = "UNEXPECTED";
+
     public static int Write(CommandTerminal terminal, Exception error, bool json, bool interrupted)
     {
         var (exit, code) = Classify(error, interrupted);
+        var message = MessageOf(error, exit);
         var server = error as SconceException;
         if (json)
         {
-            terminal.Error.Profile.Out.Writer.WriteLine(CommandTerminal.ToJson(new
-            {
-                error = new
-                {
-                    code,
-                    message = MessageOf(error, exit),
-                    reason = server?.Reason,
-                    fields = server?.Fields.Select(field => new { field.Path, field.Description }),
-                    exit,
-                },
-            }, indented: false));
+            WriteJson(terminal, code, message, server?.Reason, server?.Fields ?? [], exit);
             return exit;
         }
 
-        terminal.Error.MarkupLineInterpolated($"[red]{code}[/]: {MessageOf(error, exit)}");
+        terminal.Error.MarkupLineInterpolated($"[red]{(code is Usage or Unexpected ? "sconce" : code)}[/]: {message}");
         // The field paths, unless the message says no more than they do.
         foreach (var field in server?.Fields ?? [])
         {
@@ -45,21 +40,42 @@ internal static class ErrorReport
         return exit;
     }
 
+    /// <summary>What is wrong with a command line, which the parser says in a sentence or several.</summary>
+    public static int WriteUsage(CommandTerminal terminal, IReadOnlyList<string> errors, string help, bool json)
+    {
+        if (json)
+        {
+            WriteJson(terminal, Usage, string.Join(' ', errors), null, [], ExitCode.Usage);
+            return ExitCode.Usage;
+        }
+
+        foreach (var error in errors)
+            terminal.Error.MarkupLineInterpolated($"[red]sconce[/]: {error}");
+        terminal.Error.MarkupLineInterpolated($"\"{help}\" shows what it takes, with examples.");
+        return ExitCode.Usage;
+    }
+
+    private static void WriteJson(CommandTerminal terminal, string code, string message, string? reason, IReadOnlyList<FieldViolation> fields, int exit) =>
+        terminal.Error.Profile.Out.Writer.WriteLine(CommandTerminal.ToJson(
+            new { error = new { code, message, reason, fields = fields.Select(field => new { field.Path, field.Description }), exit } }, indented: false));
+
     private static (int Exit, string Code) Classify(Exception error, bool interrupted) => error switch
     {
-        OperationCanceledException or SconceException { StatusCode: StatusCode.Cancelled } when interrupted => (ExitCode.Cancelled, "interrupted"),
-        UsageException => (ExitCode.Usage, "sconce"),
-        ConfigurationException => (ExitCode.Config, "configuration"),
+        OperationCanceledException or SconceException { StatusCode: StatusCode.Cancelled } when interrupted => (ExitCode.Cancelled, "INTERRUPTED"),
+        UsageException or IOException or UnauthorizedAccessException => (ExitCode.Usage, Usage),
+        ConfigurationException => (ExitCode.Config, "CONFIGURATION"),
         SconceUnavailableException or NoServerException => (ExitCode.Unavailable, "UNAVAILABLE"),
         SconceException e => (ExitCode.Refused, NameOf(e.StatusCode)),
         OperationCanceledException => (ExitCode.Refused, "CANCELLED"),
-        _ => (ExitCode.Refused, "sconce"),
+        _ => (ExitCode.Refused, Unexpected),
     };
 
     private static string MessageOf(Exception error, int exit) => error switch
     {
         _ when exit == ExitCode.Cancelled => "stopped at your request.",
         SconceException or NoServerException or UsageException or ConfigurationException or OperationCanceledException => error.Message,
+        // Files are the commands' own to tell of; what is left is the output: a full disk, or closed.
+        IOException or UnauthorizedAccessException => $"standard output cannot be written: {error.GetBaseException().Message}",
         // Anything else is a fault of this program: its type helps whoever reports it.
         _ => $"unexpected {error.GetType().Name}: {error.Message}",
     };
