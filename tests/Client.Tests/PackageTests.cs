@@ -28,6 +28,7 @@ public sealed class PackageTests : IDisposable
         var proto = Assert.Single(Directory.GetFiles(feed, "Sconce.Proto.*.nupkg"));
         Assert.Superset(new HashSet<string> { "README.md", "lib/net10.0/Sconce.Client.dll", "lib/net10.0/Sconce.Client.xml" }, Entries(client));
         Assert.Superset(new HashSet<string> { "README.md", "lib/net10.0/Sconce.Proto.dll", "content/proto/sconce/v1/module.proto" }, Entries(proto));
+        Assert.All([client, proto], package => Assert.Contains("<authors>Sconce</authors>", Nuspec(package), StringComparison.Ordinal));
 
         var version = Path.GetFileNameWithoutExtension(client)["Sconce.Client.".Length..];
         var project = Directory.CreateDirectory(Path.Combine(_folder.FullName, "app")).FullName;
@@ -80,6 +81,13 @@ public sealed class PackageTests : IDisposable
     {
         using var archive = ZipFile.OpenRead(package);
         return [.. archive.Entries.Select(entry => entry.FullName)];
+    }
+
+    private static string Nuspec(string package)
+    {
+        using var archive = ZipFile.OpenRead(package);
+        using var reader = new StreamReader(archive.Entries.Single(entry => entry.FullName.EndsWith(".nuspec", StringComparison.Ordinal)).Open());
+        return reader.ReadToEnd();
     }
 
     private static string RepositoryRoot()
