@@ -273,7 +273,7 @@ public sealed class HostTests
         var errors = options.Validate();
         Assert.Contains("Lanes is 0; it must be >= 1", errors);
         Assert.Contains("MaxQueue is -1; it must be >= 1", errors);
-        Assert.Contains("GraphTtl is 00:00:00; it must be > 00:00:00", errors);
+        Assert.Contains("GraphTtl is 0s; it must be > 0s", errors);
         Assert.Contains(errors, error => error.StartsWith("Device is \"cuda:9\"", StringComparison.Ordinal));
         Assert.Contains(errors, error => error.StartsWith("KeptTensorTtl is 777600s; it must be <= MaxTtl, which is 86400s", StringComparison.Ordinal));
         Assert.Throws<ArgumentException>(() => new EngineHost(options));
