@@ -105,10 +105,10 @@ internal static class ActivationTypes
             throw args.Refuse("lower", $"{args.Repr("lower")} was given; it must be at most upper, {args.Repr("upper")}");
         }
 
-        return (inputs, training) =>
+        return (inputs, mode) =>
         {
             var x = inputs[0]!;
-            return Tensors.TensorTree.Of(training ? where(x >= 0, x, x * empty_like(x).uniform_(lower, upper)) : F.leaky_relu(x, (lower + upper) / 2));
+            return Tensors.TensorTree.Of(mode.Training ? where(x >= 0, x, x * empty_like(x).uniform_(lower, upper)) : F.leaky_relu(x, (lower + upper) / 2));
         };
     }
 }

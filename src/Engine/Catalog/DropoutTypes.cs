@@ -23,10 +23,10 @@ internal static class DropoutTypes
         new(name, "_DropoutNd", functional, [Float("p").Between(0, 1).Or(0.5), Bool("inplace", false)], a => $"p={a.Repr("p")}, inplace={a.Repr("inplace")}", args =>
         {
             var p = args.Float("p");
-            return (inputs, training) =>
+            return (inputs, mode) =>
             {
                 var x = inputs[0]!;
-                return TensorTree.Of(!training ? x : x.Dimensions == unbatched && unbatched > 0 ? drop(x.unsqueeze(0), p).squeeze(0) : drop(x, p));
+                return TensorTree.Of(!mode.Training ? x : x.Dimensions == unbatched && unbatched > 0 ? drop(x.unsqueeze(0), p).squeeze(0) : drop(x, p));
             };
         })
         { DependsOnMode = true };

@@ -30,16 +30,16 @@ internal static class ElementwiseFunctions
                 ? throw args.Refuse("min", "min, max or both must be given")
                 : One(x => x.clamp(min is { } low ? Number(low) : null, max is { } high ? Number(high) : null));
         }),
-        new("where", [], ["condition", "input", "other"], _ => (inputs, _) => TensorTree.Of(where(Truth(inputs[0]!, "condition"), inputs[1]!, inputs[2]!))),
+        new("where", [], ["condition", "input", "other"], _ => (inputs, mode) => TensorTree.Of(where(Truth(inputs[0]!, "condition"), Room(mode, inputs[1]!, inputs), inputs[2]!))),
         new("masked_fill", [Float("value")], ["input", "mask"], args =>
         {
             var value = args.Float("value");
-            return (inputs, _) => TensorTree.Of(inputs[0]!.masked_fill(Truth(inputs[1]!, "mask"), Number(value)));
+            return (inputs, mode) => TensorTree.Of(Room(mode, inputs[0]!, inputs).masked_fill(Truth(inputs[1]!, "mask"), Number(value)));
         }),
         new("lerp", [Float("weight")], ["input", "end"], args =>
         {
             var weight = args.Float("weight");
-            return (inputs, _) => TensorTree.Of(inputs[0]! + ((inputs[1]! - inputs[0]!) * weight));
+            return (inputs, mode) => TensorTree.Of(Room(mode, inputs[0]!, inputs) + ((inputs[1]! - inputs[0]!) * weight));
         }),
         new("to", [Dtype().WithoutDefault()], ["input"], args =>
         {
@@ -58,7 +58,7 @@ internal static class ElementwiseFunctions
         new(name, ofNumber is null ? [] : [Float(operand).OrNone()], ["input", ofNumber is null ? operand : operand + "?"], args =>
         {
             var number = ofNumber is null ? null : args.FloatOrNone(operand);
-            return (inputs, _) => TensorTree.Of(number is { } value ? ofNumber!(inputs[0]!, Number(value)) : ofTensors(inputs[0]!, inputs[1]!));
+            return (inputs, mode) => TensorTree.Of(number is { } value ? ofNumber!(inputs[0]!, Number(value)) : ofTensors(Room(mode, inputs[0]!, inputs), inputs[1]!));
         })
         { NumberOperand = ofNumber is null ? null : operand };
 
@@ -66,8 +66,8 @@ internal static class ElementwiseFunctions
         new(name, [Float("other").OrNone(), Float("alpha").Or(1.0)], ["input", "other?"], args =>
         {
             var (number, alpha) = (args.FloatOrNone("other"), args.Float("alpha"));
-            return (inputs, _) => TensorTree.Of(number is { } value ? ofNumber(inputs[0]!, Number(value * alpha))
-                : ofTensors(inputs[0]!, alpha == 1 ? inputs[1]! : inputs[1]!.mul(Number(alpha))));
+            return (inputs, mode) => TensorTree.Of(number is { } value ? ofNumber(inputs[0]!, Number(value * alpha))
+                : ofTensors(Room(mode, inputs[0]!, inputs), alpha == 1 ? inputs[1]! : inputs[1]!.mul(Number(alpha))));
         })
         { NumberOperand = "other" };
 
@@ -75,9 +75,9 @@ internal static class ElementwiseFunctions
     {
         var number = args.FloatOrNone("other");
         var mode = args.IsNone("rounding_mode") ? RoundingMode.None : args.Text("rounding_mode") == "trunc" ? RoundingMode.trunc : RoundingMode.floor;
-        return (inputs, _) =>
+        return (inputs, call) =>
         {
-            var x = inputs[0]!;
+            var x = Room(call, inputs[0]!, inputs);
             if (mode == RoundingMode.None)
             {
                 return TensorTree.Of(number is { } value ? x.div(Number(value)) : x.div(inputs[1]!));
@@ -91,6 +91,13 @@ internal static class ElementwiseFunctions
         };
     })
     { NumberOperand = "other" };
+
+    // An operand, once there is room for what all of them broadcast to.
+    private static Tensor Room(FunctionMode mode, Tensor operand, Tensor?[] operands)
+    {
+        mode.Memory?.Need(operand, ResultShape.Broadcast(operands));
+        return operand;
+    }
 
     private static Tensor Truth(Tensor tensor, string name) =>
         tensor.dtype == ScalarType.Bool ? tensor : throw new ArgumentException($"{name} is a bool tensor");

@@ -1,4 +1,5 @@
 using Sconce.Engine.Modules;
+using Sconce.Engine.Tensors;
 using static Sconce.Engine.Catalog.Argument;
 using static Sconce.Engine.Catalog.StatelessType;
 using static TorchSharp.torch;
@@ -46,7 +47,17 @@ internal static class NormalizationTypes
 
     private static StatelessType LocalResponse(string name, string functional, Argument[] arguments, int leastDimensions, Func<Tensor, BoundArguments, Tensor> function) =>
         new(name, "Module", functional, arguments, a => $"{a.Repr("size")}, alpha={a.Repr("alpha")}, beta={a.Repr("beta")}, k={a.Repr("k")}", args =>
-            One(x => x.Dimensions >= leastDimensions ? function(x, args) : throw new ArgumentException($"{name} takes at least {leastDimensions} dimensions, it was given {x.Dimensions}")));
+            Growing((x, memory) =>
+            {
+                if (x.Dimensions >= 2)
+                {
+                    // The channels are padded by the window; CrossMapLRN2d makes a matrix of channels.
+                    memory?.Need(x, [x.NumberOfElements / Math.Max(1, x.shape[1])], TensorSize.Sum(x.shape[1], args.Int("size")));
+                    memory?.Need(x, [x.shape[1]], functional.Length == 0 ? x.shape[1] : 1);
+                }
+
+                return x.Dimensions >= leastDimensions ? function(x, args) : throw new ArgumentException($"{name} takes at least {leastDimensions} dimensions, it was given {x.Dimensions}");
+            }));
 
     // PyTorch's CrossMapLRN2d is a function of its own. Forward scales channel c by k + alpha/size * (the squares of the channels near it), in a
     // window that always counts channel 0; backward is the gradient of another, symmetric window. Both are kept.

@@ -1,3 +1,4 @@
+using Sconce.Engine.Execution;
 using TorchSharp;
 using static Sconce.Engine.Catalog.Argument;
 using static Sconce.Engine.Catalog.StatelessType;
@@ -24,7 +25,7 @@ internal static class PaddingTypes
         new(name, @base, "pad", [Ints("padding", 2 * n)], a => a.Repr("padding", spread: true), args =>
         {
             var padding = args.Ints("padding");
-            return One(x => F.pad(Checked(x, name, n), padding, mode));
+            return Growing((x, memory) => F.pad(Checked(x, name, n, padding, memory), padding, mode));
         })
         { IsFunctionToo = false };
 
@@ -33,10 +34,13 @@ internal static class PaddingTypes
         {
             var padding = args.Ints("padding");
             var value = args.Float("value");
-            return One(x => F.pad(Checked(x, $"ConstantPad{n}d", n), padding, PaddingModes.Constant, value));
+            return Growing((x, memory) => F.pad(Checked(x, $"ConstantPad{n}d", n, padding, memory), padding, PaddingModes.Constant, value));
         })
         { IsFunctionToo = false };
 
-    private static torch.Tensor Checked(torch.Tensor input, string name, int n) =>
-        input.Dimensions >= n ? input : throw new ArgumentException($"{name} takes at least {n} dimensions, it was given {input.Dimensions}");
+    private static torch.Tensor Checked(torch.Tensor input, string name, int n, long[] padding, CallMemory? memory)
+    {
+        memory?.Need(input, ResultShape.Padded(input, padding));
+        return input.Dimensions >= n ? input : throw new ArgumentException($"{name} takes at least {n} dimensions, it was given {input.Dimensions}");
+    }
 }

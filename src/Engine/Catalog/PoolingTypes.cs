@@ -91,9 +91,10 @@ internal static class PoolingTypes
         a => $"output_size={a.Repr("output_size")}", args =>
         {
             var wanted = args.Ints("output_size");
-            return (inputs, _) =>
+            return (inputs, mode) =>
             {
                 var size = SizeFor(inputs[0]!, wanted);
+                mode.Memory?.Need(inputs[0]!, inputs[0]!.shape.AsSpan(0, (int)inputs[0]!.Dimensions - n), TensorSize.Product(size));
                 return TensorTree.Of(n switch
                 {
                     1 => F.adaptive_avg_pool1d(inputs[0]!, size[0]),
@@ -107,9 +108,10 @@ internal static class PoolingTypes
         a => $"output_size={a.Repr("output_size")}", args =>
         {
             var (wanted, indices) = (args.Ints("output_size"), args.Bool("return_indices"));
-            return (inputs, _) =>
+            return (inputs, mode) =>
             {
                 var size = SizeFor(inputs[0]!, wanted);
+                mode.Memory?.Need(inputs[0]!, inputs[0]!.shape.AsSpan(0, (int)inputs[0]!.Dimensions - n), TensorSize.Product(size));
                 var both = n switch
                 {
                     1 => F.adaptive_max_pool1d_with_indices(inputs[0]!, size[0]),
@@ -125,10 +127,11 @@ internal static class PoolingTypes
         {
             var (kernel, stride) = KernelAndStride(args);
             var padding = args.Ints("padding");
-            return (inputs, _) =>
+            return (inputs, mode) =>
             {
                 var (x, indices) = (inputs[0]!, inputs[1]!);
                 var size = UnpooledSize(x, inputs[2], kernel, stride, padding);
+                mode.Memory?.Need(x, x.shape.AsSpan(0, (int)x.Dimensions - n), TensorSize.Product(size));
                 CheckIndices(x, indices, size);
 
                 // Each value goes to its place among zeros. (TorchSharp's functions lose the output size.)

@@ -18,9 +18,9 @@ internal static class ShapeFunctions
         Sized("reshape", "shape", (x, shape) => x.reshape(shape)),
         Sized("view", "shape", (x, shape) => x.reshape(shape)),
         Sized("permute", "dims", (x, dims) => x.permute(dims)),
-        Sized("expand", "size", (x, size) => x.expand(size)),
-        Sized("repeat", "repeats", (x, repeats) => x.repeat(repeats)),
-        Sized("tile", "dims", (x, dims) => x.tile(dims)),
+        Growth("expand", "size", ResultShape.Expanded, (x, size) => x.expand(size)),
+        Growth("repeat", "repeats", (x, repeats) => [.. repeats, x.NumberOfElements], (x, repeats) => x.repeat(repeats)),
+        Growth("tile", "dims", (x, dims) => [.. dims, x.NumberOfElements], (x, dims) => x.tile(dims)),
         Sized("flip", "dims", (x, dims) => x.flip(dims)),
         Dim2("transpose", "dim0", null, "dim1", null, (x, a, b) => x.transpose(a, b)),
         Dim2("movedim", "source", null, "destination", null, (x, a, b) => x.movedim([a], [b])),
@@ -53,7 +53,12 @@ internal static class ShapeFunctions
         new("index_select", [Int("dim")], ["input", "index"], args =>
         {
             var dim = args.Int("dim");
-            return (inputs, _) => TensorTree.Of(inputs[0]!.index_select(dim, inputs[1]!));
+            return (inputs, mode) =>
+            {
+                var (x, index) = (inputs[0]!, inputs[1]!);
+                mode.Memory?.Need(x, [x.NumberOfElements / Math.Max(1, Length(x, dim))], index.NumberOfElements);
+                return TensorTree.Of(x.index_select(dim, index));
+            };
         }),
         new("gather", [Int("dim")], ["input", "index"], args =>
         {
@@ -75,13 +80,28 @@ internal static class ShapeFunctions
     private static FunctionType Joining(string name, Func<Tensor[], long, Tensor> join) => new(name, [Int("dim").Or(0L)], ["*tensors"], args =>
     {
         var dim = args.Int("dim");
-        return (inputs, _) => TensorTree.Of(join(inputs!, dim));
+        return (inputs, mode) =>
+        {
+            mode.Memory?.Need(inputs[0]!, [inputs.Sum(input => input!.NumberOfElements)]);
+            return TensorTree.Of(join(inputs!, dim));
+        };
     });
 
     private static FunctionType Sized(string name, string argument, Func<Tensor, long[], Tensor> function) => new(name, [Ints(argument)], ["input"], args =>
     {
         var sizes = args.Ints(argument);
         return One(x => function(x, sizes));
+    });
+
+    // What may make much of little.
+    private static FunctionType Growth(string name, string argument, Func<Tensor, long[], long[]> shape, Func<Tensor, long[], Tensor> function) => new(name, [Ints(argument)], ["input"], args =>
+    {
+        var sizes = args.Ints(argument);
+        return Growing((x, memory) =>
+        {
+            memory?.Need(x, shape(x, sizes));
+            return function(x, sizes);
+        });
     });
 
     private static FunctionType Dim2(string name, string first, long? firstDefault, string second, long? secondDefault, Func<Tensor, long, long, Tensor> function) =>

@@ -1,3 +1,4 @@
+using Sconce.Engine.Tensors;
 using static Sconce.Engine.Catalog.Argument;
 using static Sconce.Engine.Catalog.StatelessType;
 using static TorchSharp.torch;
@@ -26,13 +27,30 @@ internal static class ShapeTypes
         new("Unfold", "Module", "unfold", Windows, a => $"kernel_size={a.Repr("kernel_size")}, dilation={a.Repr("dilation")}, padding={a.Repr("padding")}, stride={a.Repr("stride")}", args =>
         {
             var (kernel, dilation, padding, stride) = (Pair(args, "kernel_size"), Pair(args, "dilation"), Pair(args, "padding"), Pair(args, "stride"));
-            return One(x => F.unfold(x, kernel, dilation, padding, stride));
+            return Growing((x, memory) =>
+            {
+                if (x.Dimensions >= 3)
+                {
+                    var blocks = ResultShape.Windows(x.shape.AsSpan(^2), args.Ints("kernel_size"), args.Ints("stride"), args.Ints("padding"), args.Ints("dilation"));
+                    memory?.Need(x, [.. x.shape.AsSpan(0, (int)x.Dimensions - 2), .. blocks, kernel.Item1], kernel.Item2);
+                }
+
+                return F.unfold(x, kernel, dilation, padding, stride);
+            });
         }),
         new("Fold", "Module", "fold", [Ints("output_size", 2).AtLeast(1), .. Windows],
             a => $"output_size={a.Repr("output_size")}, kernel_size={a.Repr("kernel_size")}, dilation={a.Repr("dilation")}, padding={a.Repr("padding")}, stride={a.Repr("stride")}", args =>
         {
             var (output, kernel, dilation, padding, stride) = (Pair(args, "output_size"), Pair(args, "kernel_size"), Pair(args, "dilation"), Pair(args, "padding"), Pair(args, "stride"));
-            return One(x => F.fold(x, output, kernel, dilation, padding, stride));
+            return Growing((x, memory) =>
+            {
+                if (x.Dimensions >= 2)
+                {
+                    memory?.Need(x, [x.Dimensions == 3 ? x.shape[0] : 1, output.Item1, output.Item2], x.shape[^2] / Math.Max(1, TensorSize.Product(kernel.Item1, kernel.Item2)));
+                }
+
+                return F.fold(x, output, kernel, dilation, padding, stride);
+            });
         }),
         new("PixelShuffle", "Module", "pixel_shuffle", [Int("upscale_factor").AtLeast(1)], a => $"upscale_factor={a.Repr("upscale_factor")}", args =>
         {
@@ -52,12 +70,20 @@ internal static class ShapeTypes
         new("CosineSimilarity", "Module", "cosine_similarity", [Int("dim").Or(1L), Float("eps").Or(1e-8)], _ => "", args =>
         {
             var (dim, eps) = (args.Int("dim"), args.Float("eps"));
-            return (inputs, _) => Tensors.TensorTree.Of(F.cosine_similarity(inputs[0]!, inputs[1]!, dim, eps));
+            return (inputs, mode) =>
+            {
+                mode.Memory?.Need(inputs[0]!, ResultShape.Broadcast(inputs));
+                return TensorTree.Of(F.cosine_similarity(inputs[0]!, inputs[1]!, dim, eps));
+            };
         }) { Inputs = ["x1", "x2"] },
         new("PairwiseDistance", "Module", "pairwise_distance", [Float("p").Or(2.0), Float("eps").Or(1e-6), Bool("keepdim", false)], _ => "", args =>
         {
             var (p, eps, keepdim) = (args.Float("p"), args.Float("eps"), args.Bool("keepdim"));
-            return (inputs, _) => Tensors.TensorTree.Of(F.pairwise_distance(inputs[0]!, inputs[1]!, p, eps, keepdim));
+            return (inputs, mode) =>
+            {
+                mode.Memory?.Need(inputs[0]!, ResultShape.Broadcast(inputs));
+                return TensorTree.Of(F.pairwise_distance(inputs[0]!, inputs[1]!, p, eps, keepdim));
+            };
         }) { Inputs = ["x1", "x2"] },
     ];
 

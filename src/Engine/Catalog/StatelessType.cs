@@ -1,3 +1,4 @@
+using Sconce.Engine.Execution;
 using Sconce.Engine.Modules;
 using Sconce.Engine.Tensors;
 using static TorchSharp.torch;
@@ -6,8 +7,13 @@ namespace Sconce.Engine.Catalog;
 
 /// <summary>What a module or function without parameters computes.</summary>
 /// <param name="inputs">The inputs; null for one left out.</param>
-/// <param name="training">Whether the module that holds it is in training mode.</param>
-internal delegate TensorTree TensorFunction(Tensor?[] inputs, bool training);
+/// <param name="mode">What goes with the call.</param>
+internal delegate TensorTree TensorFunction(Tensor?[] inputs, FunctionMode mode);
+
+/// <summary>What goes with one call of a function.</summary>
+/// <param name="Training">Whether the module that holds it is in training mode.</param>
+/// <param name="Memory">What is asked for room before a result that may be much larger than the inputs; null asks nothing.</param>
+internal readonly record struct FunctionMode(bool Training, CallMemory? Memory);
 
 /// <summary>A module type without parameters, which is also the function that <c>torch.nn.functional</c> has under <see cref="Functional"/>.</summary>
 /// <param name="Name">PyTorch's name of the module.</param>
@@ -34,9 +40,12 @@ internal sealed record StatelessType(
         ? new(Functional, [.. Arguments.Where(a => a.Name != "inplace"), Argument.Bool("training", false).OrNone()], Inputs, args =>
         {
             var (function, mode) = (Make(args), args.BoolOrNone("training"));
-            return mode is { } fixedMode ? (inputs, _) => function(inputs, fixedMode) : function;
+            return mode is { } fixedMode ? (inputs, call) => function(inputs, call with { Training = fixedMode }) : function;
         })
         : new(Functional, [.. Arguments.Where(a => a.Name != "inplace")], Inputs, Make);
+
+    /// <summary>A function of one tensor whose result may be large: it asks first.</summary>
+    public static TensorFunction Growing(Func<Tensor, CallMemory?, Tensor> function) => (inputs, mode) => TensorTree.Of(function(inputs[0]!, mode.Memory));
 
     /// <summary>A function of one tensor that cares not whether it trains.</summary>
     public static TensorFunction One(Func<Tensor, Tensor> function) => (inputs, _) => TensorTree.Of(function(inputs[0]!));

@@ -56,7 +56,7 @@ internal static class UpsamplingTypes
             throw args.Refuse("recompute_scale_factor", "it needs scale_factor, and size was given");
         }
 
-        return One(x =>
+        return Growing((x, memory) =>
         {
             var spatial = (int)x.Dimensions - 2;
             if (x.Dimensions is < 3 or > 5 || (dimensions != 0 && x.Dimensions != dimensions))
@@ -64,7 +64,9 @@ internal static class UpsamplingTypes
                 throw new ArgumentException($"mode {name} takes an input of {(dimensions == 0 ? "3, 4 or 5" : dimensions)} dimensions, it was given {x.Dimensions}");
             }
 
-            return F.interpolate(x, Spread(size, spatial), Spread(scale, spatial), mode, alignCorners, recompute, antialias);
+            var (sizes, factors) = (Spread(size, spatial), Spread(scale, spatial));
+            memory?.Need(x, ResultShape.Interpolated(x, sizes, factors));
+            return F.interpolate(x, sizes, factors, mode, alignCorners, recompute, antialias);
         });
     }
 

@@ -19,6 +19,8 @@ internal static class BackwardRun
         {
             onParameters = CallHooks.PlanParameters(state, host, graph.Hooks?.Call, hooks);
             var (roots, gradients) = Pair(graph, call, tensors);
+            // The gradients of the inputs, which are as large as they are. (An input that gets none counts too.)
+            TensorSize.CheckAnswer(Leaves(graph), state.MaxAnswerBytes);
             state.ChargeGradients();
             used = !call.RetainGraph;
             ParameterGradients.Backward(onGraph, onParameters, state.Tree, () => Backward(state, graph, roots, gradients, call.RetainGraph));

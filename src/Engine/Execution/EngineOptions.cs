@@ -70,6 +70,9 @@ public sealed class EngineOptions
     /// <summary>Most submodules in a spec.</summary>
     public int MaxSubmodules { get; set; } = 10_000;
 
+    /// <summary>Most bytes of one answer. Not a setting of its own: a server sets it to what one of its messages may hold.</summary>
+    public long MaxAnswerBytes { get; set; } = int.MaxValue;
+
     /// <summary>What is wrong with the options, each as a sentence that names the setting; empty where all is well.</summary>
     public IReadOnlyList<string> Validate()
     {

@@ -97,9 +97,12 @@ internal sealed class ForwardWork(ModuleState state, HostServices host, ForwardC
         }
 
         using (no_grad())
+        using (var memory = state.NewCallMemory(MemoryUse.Outputs, recording: false))
         {
-            var output = node.Call(tensors.Arguments(call.Inputs), new CallContext(call.Path) { Hooks = run });
-            return new ForwardOutcome(OutputValue.Export(output), null, state.Generation, run?.TakeReport() ?? HookReport.Empty);
+            var output = node.Call(tensors.Arguments(call.Inputs), new CallContext(call.Path) { Memory = memory, Hooks = run });
+            var exported = OutputValue.Export(output, host.Options.MaxAnswerBytes);
+            exported.Charge = memory.Keep(output);
+            return new ForwardOutcome(exported, null, state.Generation, run?.TakeReport() ?? HookReport.Empty);
         }
     }
 
@@ -108,13 +111,16 @@ internal sealed class ForwardWork(ModuleState state, HostServices host, ForwardC
         var ttl = TimeToLive.Check(call.GraphTtl, host.Options.GraphTtl, host.Options, call.Inputs.FieldPrefix + "graph_ttl");
         var owner = host.Sessions.Find(call.Session);
         state.Graphs.CheckRoom();
-        var context = new CallContext(call.Path) { CountBytes = true, Hooks = run };
+        using var memory = state.NewCallMemory(MemoryUse.Graphs, recording: true);
+        var context = new CallContext(call.Path) { CountBytes = true, Memory = memory, Hooks = run };
         var output = node.Call(call.InputGrads ? RequireGrads() : tensors.Arguments(call.Inputs), context);
-        var exported = OutputValue.Export(output);
+        var exported = OutputValue.Export(output, host.Options.MaxAnswerBytes);
         MemoryCharge? charge = null;
         try
         {
-            var bytes = context.LeafOutputBytes + tensors.Bytes;
+            // From here on it is the graph's.
+            memory.Dispose();
+            var bytes = TensorSize.Sum(context.LeafOutputBytes, tensors.Bytes);
             charge = new MemoryCharge(host.Ledger, MemoryUse.Graphs, "a live graph of module", state.Name, bytes);
             var info = new GraphInfo(Ids.New("g"), host.Time.GetUtcNow() + ttl, bytes);
             var graph = new LiveGraph(state.Graphs, info, state.Generation,

@@ -135,7 +135,21 @@ public sealed class KeptTensors
     /// <summary>A kept tensor with its content.</summary>
     /// <param name="id">Its id.</param>
     /// <exception cref="EngineException">There is none.</exception>
-    public TensorExport Get(string id) => TensorExport.Take(Use(id, ElementType.None, new FieldPath("", ""), "id"));
+    public TensorExport Get(string id)
+    {
+        var tensor = Use(id, ElementType.None, new FieldPath("", ""), "id");
+        try
+        {
+            TensorSize.CheckAnswer([tensor], _options.MaxAnswerBytes);
+        }
+        catch
+        {
+            tensor.Dispose();
+            throw;
+        }
+
+        return TensorExport.Take(tensor);
+    }
 
     /// <summary>The kept tensors by id.</summary>
     /// <param name="session">Only those that this session owns; empty lists all.</param>

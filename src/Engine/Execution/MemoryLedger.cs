@@ -26,6 +26,9 @@ public enum MemoryUse
 
     /// <summary>Operands and slots of hooks, and what hooks have captured and nobody has read yet.</summary>
     Hooks,
+
+    /// <summary>Large results within calls that run, and large answers until they are sent.</summary>
+    Outputs,
 }
 
 /// <summary>The ledger's figures at one moment, in bytes.</summary>
@@ -73,12 +76,7 @@ public sealed class MemoryLedger
     /// <exception cref="EngineException">The budget would be exceeded.</exception>
     internal void Charge(MemoryUse use, long bytes, string what, string name)
     {
-        var (limit, setting) = use switch
-        {
-            MemoryUse.Graphs => (_graphBudget, "graph_budget_bytes"),
-            MemoryUse.KeptTensors => (_keptTensorBudget, "kept_tensor_budget_bytes"),
-            _ => (long.MaxValue, ""),
-        };
+        var (limit, setting) = LimitOf(use);
         Add(ref _used[(int)use], bytes, limit, setting, what, name);
         try
         {
@@ -89,6 +87,19 @@ public sealed class MemoryLedger
             Interlocked.Add(ref _used[(int)use], -bytes);
             throw;
         }
+    }
+
+    /// <summary>Refuses what could not be charged now, and charges nothing.</summary>
+    /// <param name="use">What for.</param>
+    /// <param name="bytes">How many.</param>
+    /// <param name="what">What they are for.</param>
+    /// <param name="name">Its name.</param>
+    /// <exception cref="EngineException">The budget would be exceeded.</exception>
+    internal void Check(MemoryUse use, long bytes, string what, string name)
+    {
+        var (limit, setting) = LimitOf(use);
+        Check(Used(use), bytes, limit, setting, what, name);
+        Check(UsedBytes, bytes, _budget, "memory_budget_bytes", what, name);
     }
 
     /// <summary>Gives charged bytes back.</summary>
@@ -105,17 +116,28 @@ public sealed class MemoryLedger
     /// <param name="bytes">How many.</param>
     internal void Record(MemoryUse use, long bytes) => Release(use, -bytes);
 
+    private static void Check(long used, long bytes, long limit, string setting, string what, string name)
+    {
+        // Written so that it cannot overflow, whatever a caller asks for.
+        if (bytes > 0 && bytes > limit - used)
+        {
+            throw EngineException.Exhausted($"{what} {EngineException.Quote(name)}", new QuotaRef(setting, bytes, used, limit));
+        }
+    }
+
+    private (long Limit, string Setting) LimitOf(MemoryUse use) => use switch
+    {
+        MemoryUse.Graphs => (_graphBudget, "graph_budget_bytes"),
+        MemoryUse.KeptTensors => (_keptTensorBudget, "kept_tensor_budget_bytes"),
+        _ => (long.MaxValue, ""),
+    };
+
     private static void Add(ref long used, long bytes, long limit, string setting, string what, string name)
     {
         var before = Interlocked.Read(ref used);
         while (true)
         {
-            // Written so that it cannot overflow, whatever a caller asks for.
-            if (bytes > 0 && bytes > limit - before)
-            {
-                throw EngineException.Exhausted($"{what} {EngineException.Quote(name)}", new QuotaRef(setting, bytes, before, limit));
-            }
-
+            Check(before, bytes, limit, setting, what, name);
             var seen = Interlocked.CompareExchange(ref used, before + bytes, before);
             if (seen == before)
             {

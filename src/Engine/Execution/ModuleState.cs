@@ -48,6 +48,12 @@ internal sealed class ModuleState : IDisposable
 
     public ModuleTraits Traits { get; }
 
+    /// <summary>Counts the memory of one call.</summary>
+    public CallMemory NewCallMemory(MemoryUse use, bool recording) => new(_host.Ledger, use, Name, recording);
+
+    /// <summary>Most bytes of one answer.</summary>
+    public long MaxAnswerBytes => _host.Options.MaxAnswerBytes;
+
     /// <summary>Which forwards are short; safe to use from any thread.</summary>
     public ShortForwards ShortForwards { get; }
 

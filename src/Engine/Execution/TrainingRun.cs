@@ -11,17 +11,19 @@ internal static class TrainingRun
     public static StepResult ForwardBackward(ModuleState state, ForwardBackwardCall call, LossFunction loss, CallTensors tensors, HookRun? hooks)
     {
         state.Begin(call.IfGeneration);
-        var batch = new TrainingBatch(state.Tree.Find(call.Path), call.Path, tensors.Arguments(call.Inputs), loss, Targets(tensors, call.Inputs), call.ReturnOutput) { Hooks = hooks };
+        using var memory = state.NewCallMemory(MemoryUse.Outputs, recording: true);
+        var batch = new TrainingBatch(state.Tree.Find(call.Path), call.Path, tensors.Arguments(call.Inputs), loss, Targets(tensors, call.Inputs), call.ReturnOutput) { MaxAnswerBytes = state.MaxAnswerBytes, Memory = memory, Hooks = hooks };
         state.ChargeGradients();
         var outcome = OrRestored(state, () => TrainingStep.ForwardBackward(state.Tree, batch, call.LossScale));
-        return new StepResult { Loss = outcome.Loss, Output = Export(outcome), Generation = state.Generation, Hooks = hooks?.TakeReport() ?? HookReport.Empty };
+        return new StepResult { Loss = outcome.Loss, Output = Export(outcome, state, memory), Generation = state.Generation, Hooks = hooks?.TakeReport() ?? HookReport.Empty };
     }
 
     public static StepResult Step(ModuleState state, TrainStepCall call, LossFunction loss, CallTensors tensors, HookRun? hooks)
     {
         state.Begin(call.IfGeneration);
+        using var memory = state.NewCallMemory(MemoryUse.Outputs, recording: true);
         var optimizer = state.Optimizers.Find(call.Optimizer);
-        var batch = new TrainingBatch(state.Tree.Find(call.Path), call.Path, tensors.Arguments(call.Inputs), loss, Targets(tensors, call.Inputs), call.ReturnOutput) { Hooks = hooks };
+        var batch = new TrainingBatch(state.Tree.Find(call.Path), call.Path, tensors.Arguments(call.Inputs), loss, Targets(tensors, call.Inputs), call.ReturnOutput) { MaxAnswerBytes = state.MaxAnswerBytes, Memory = memory, Hooks = hooks };
         state.ChargeGradients();
         var outcome = OrRestored(state, () => TrainingStep.Run(state.Tree, batch, new StepOptions(optimizer, call.ZeroGrad, call.Clip, call.SchedulerStep)));
         state.Stepped();
@@ -29,7 +31,7 @@ internal static class TrainingRun
         {
             Loss = outcome.Loss,
             GradNorm = outcome.GradNorm,
-            Output = Export(outcome),
+            Output = Export(outcome, state, memory),
             Generation = state.Generation,
             Steps = optimizer.Steps,
             Hooks = hooks?.TakeReport() ?? HookReport.Empty,
@@ -67,7 +69,17 @@ internal static class TrainingRun
         }
     }
 
-    private static OutputValue? Export(StepOutcome outcome) => outcome.Output is { } output ? OutputValue.Export(output) : null;
+    private static OutputValue? Export(StepOutcome outcome, ModuleState state, CallMemory memory)
+    {
+        if (outcome.Output is not { } output)
+        {
+            return null;
+        }
+
+        var exported = OutputValue.Export(output, state.MaxAnswerBytes);
+        exported.Charge = memory.Keep(output);
+        return exported;
+    }
 
     private static Tensor[] Targets(CallTensors tensors, CallInputs inputs)
     {

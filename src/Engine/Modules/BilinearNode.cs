@@ -47,6 +47,7 @@ internal sealed class BilinearNode : ModuleNode
             throw Refuse(context, $"takes inputs of shapes [*, {_in1}] and [*, {_in2}]; it was given {CallFailure.Describe(first)} and {CallFailure.Describe(second)}");
         }
 
+        context.Memory?.Need(first, shape1.AsSpan(0, shape1.Length - 1), _weight.shape[0]);
         return TensorTree.Of(F.bilinear(first, second, _weight, _bias));
     }
 }

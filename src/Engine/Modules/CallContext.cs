@@ -1,4 +1,6 @@
+using Sconce.Engine.Execution;
 using Sconce.Engine.Hooks;
+using Sconce.Engine.Tensors;
 
 namespace Sconce.Engine.Modules;
 
@@ -17,6 +19,9 @@ public sealed class CallContext(string path = "")
     /// <summary>The hooks that the call meets; null where there are none.</summary>
     internal HookRun? Hooks { get; init; }
 
+    /// <summary>What large results are asked of and charged to; null where nobody counts.</summary>
+    internal CallMemory? Memory { get; init; }
+
     /// <summary>Path from the root of the module that is running now.</summary>
     public string Path => _names.Count == 0 ? path : path.Length == 0 ? string.Join('.', _names) : $"{path}.{string.Join('.', _names)}";
 
@@ -25,6 +30,19 @@ public sealed class CallContext(string path = "")
 
     /// <summary>Whether the module running now is the one that the caller asked for, not one that another module calls.</summary>
     internal bool IsTarget => _names.Count == 0;
+
+    /// <summary>Counts what a leaf or a function has made.</summary>
+    /// <param name="output">What it made.</param>
+    /// <param name="inputs">What it, or what may share memory with it, was given; null for a value not there yet.</param>
+    internal void Made(TensorTree output, IReadOnlyList<TensorTree?> inputs)
+    {
+        if (CountBytes)
+        {
+            LeafOutputBytes = TensorSize.Sum(LeafOutputBytes, TensorSize.Of(output));
+        }
+
+        Memory?.Made(output, inputs);
+    }
 
     /// <summary>Goes down into a child. Names, not paths, so that a call that succeeds makes no strings.</summary>
     internal void Enter(string name) => _names.Add(name);

@@ -36,26 +36,6 @@ internal static class CallFailure
     /// <summary>Shapes and dtypes of values, for messages.</summary>
     public static string Describe(IReadOnlyList<TensorTree> values) => string.Join(", ", values.Where(v => !v.IsNone).Select(Describe));
 
-    /// <summary>Bytes of all tensors of a value.</summary>
-    public static long BytesOf(TensorTree value)
-    {
-        if (value.Tensor is { } tensor)
-        {
-            return BytesOf(tensor);
-        }
-
-        var sum = 0L;
-        foreach (var item in value.Items ?? [])
-        {
-            sum += BytesOf(item);
-        }
-
-        return sum;
-    }
-
-    /// <summary>Bytes of a tensor's elements.</summary>
-    public static long BytesOf(Tensor tensor) => tensor.NumberOfElements * tensor.ElementSize;
-
     /// <summary>Shape and dtype of a tensor, e.g. <c>float32 [2, 3]</c>.</summary>
     public static string Describe(Tensor tensor) => $"{tensor.dtype.ToElementType().Name()} [{string.Join(", ", tensor.shape)}]";
 

@@ -34,6 +34,7 @@ internal sealed class SequentialNode : ModuleNode
             // holds what it needs by itself.) A child may hand back its own input, and the first value may be the caller's.
             if (value.Tensor is { } made && next.Tensor is { } kept && !ReferenceEquals(made, kept) && !IsInput(inputs, made))
             {
+                context.Memory?.Freed(made);
                 made.Dispose();
             }
 

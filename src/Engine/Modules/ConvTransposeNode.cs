@@ -61,6 +61,7 @@ internal sealed class ConvTransposeNode : ModuleNode
         }
 
         var extra = OptionalTensorAt(inputs, 1, context) is { } size ? ExtraFor(shape, size, context) : _outputPadding;
+        var sizes = new long[_dimensions];
         for (var i = 0; i < _dimensions; i++)
         {
             var output = LeastOutput(shape, i) + extra[i];
@@ -68,8 +69,11 @@ internal sealed class ConvTransposeNode : ModuleNode
             {
                 throw Refuse(context, $"would give an output of size {output} in spatial dimension {i}; it was given {CallFailure.Describe(input)}");
             }
+
+            sizes[i] = (long)output;
         }
 
+        context.Memory?.Need(input, sizes, _weight.shape[1] * _groups * (shape.Length > _dimensions + 1 ? shape[0] : 1));
         return TensorTree.Of(_dimensions switch
         {
             1 => F.conv_transpose1d(input, _weight, _bias, _stride[0], _padding[0], extra[0], _dilation[0], _groups),

@@ -50,6 +50,7 @@ internal sealed class EmbeddingNode : ModuleNode
             throw Refuse(context, problem);
         }
 
+        context.Memory?.Need(_weight, input.shape, _weight.shape[1]);
         return TensorTree.Of(_native!.forward(input));
     }
 
@@ -112,6 +113,7 @@ internal sealed class EmbeddingBagNode : ModuleNode
             throw Refuse(context, problem);
         }
 
+        context.Memory?.Need(_weight, [input.Dimensions == 2 ? input.shape[0] : offsets!.shape[0]], _weight.shape[1]);
         // Libtorch's two-dimensional path fails on int32.
         return TensorTree.Of(_native!.forward(input.to_type(ScalarType.Int64), offsets?.to_type(ScalarType.Int64)!, weights!));
     }

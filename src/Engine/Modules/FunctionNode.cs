@@ -20,6 +20,6 @@ internal sealed class FunctionNode(NodeOrigin origin, string extraRepr, TensorFu
             tensors[i] = Inputs[i].Optional ? OptionalTensorAt(inputs, i, context) : TensorAt(inputs, i, context);
         }
 
-        return function(tensors, Training);
+        return function(tensors, new FunctionMode(Training, context.Memory));
     }
 }

@@ -44,7 +44,7 @@ internal sealed class GraphNode : ModuleNode
         }
 
         var output = _outputs.Length == 1 ? values[_outputs[0]] : TensorTree.Tuple([.. _outputs.Select(i => values[i])]);
-        Free(values, inputs, output);
+        Free(values, inputs, output, context);
         return output;
     }
 
@@ -66,18 +66,14 @@ internal sealed class GraphNode : ModuleNode
         TensorTree result;
         try
         {
-            result = step.Function!(tensors, Training);
+            result = step.Function!(tensors, new FunctionMode(Training, context.Memory));
         }
         catch (Exception exception) when (CallFailure.IsNative(exception))
         {
             throw CallFailure.Translate(exception, $"{Display(context.Path)}, {step.Label},", [.. tensors.Select(TensorTree.Of)], context.Field);
         }
 
-        if (context.CountBytes)
-        {
-            context.LeafOutputBytes += CallFailure.BytesOf(result);
-        }
-
+        context.Made(result, values);
         return result;
     }
 
@@ -104,13 +100,14 @@ internal sealed class GraphNode : ModuleNode
     }
 
     // What was made on the way and is neither an input nor part of the output; autograd holds what it needs by itself.
-    private static void Free(TensorTree[] values, IReadOnlyList<TensorTree> inputs, TensorTree output)
+    private static void Free(TensorTree[] values, IReadOnlyList<TensorTree> inputs, TensorTree output, CallContext context)
     {
         var kept = new HashSet<Tensor>(inputs.SelectMany(input => input.Flatten()).Concat(output.Flatten()), ReferenceEqualityComparer.Instance);
         for (var i = inputs.Count; i < values.Length; i++)
         {
             if (values[i]?.Tensor is { } tensor && kept.Add(tensor))
             {
+                context.Memory?.Freed(tensor);
                 tensor.Dispose();
             }
         }

@@ -47,6 +47,7 @@ internal sealed class LinearNode : ModuleNode
             throw Refuse(context, $"takes an input whose last dimension is {_in} (in_features); it was given {CallFailure.Describe(input)}");
         }
 
+        context.Memory?.Need(input, input.shape.AsSpan(0, (int)input.Dimensions - 1), _out);
         return TensorTree.Of(nn.functional.linear(input, Weight, Bias));
     }
 }

@@ -1,3 +1,5 @@
+using Sconce.Engine.Execution;
+using Sconce.Engine.Tensors;
 using static TorchSharp.torch;
 
 namespace Sconce.Engine.Modules;
@@ -6,8 +8,11 @@ namespace Sconce.Engine.Modules;
 internal static class MatrixProduct
 {
     /// <summary>The product, with PyTorch's rules for vectors and for broadcasting batches.</summary>
+    /// <param name="a">The left.</param>
+    /// <param name="b">The right.</param>
+    /// <param name="memory">What is asked for room; null asks nothing.</param>
     /// <exception cref="ArgumentException">The shapes do not fit.</exception>
-    public static Tensor Of(Tensor a, Tensor b)
+    public static Tensor Of(Tensor a, Tensor b, CallMemory? memory)
     {
         var (left, right) = (a.shape, b.shape);
         if (left.Length == 0 || right.Length == 0 || left[^1] != right[^Math.Min(2, right.Length)])
@@ -17,12 +22,17 @@ internal static class MatrixProduct
 
         if (left.Length == 1)
         {
-            return Of(a.unsqueeze(0), b).squeeze(right.Length == 1 ? 0 : -2);
+            return Of(a.unsqueeze(0), b, memory).squeeze(right.Length == 1 ? 0 : -2);
         }
 
         if (right.Length == 1)
         {
-            return Of(a, b.unsqueeze(1)).squeeze(-1);
+            return Of(a, b.unsqueeze(1), memory).squeeze(-1);
+        }
+
+        if (right.Length == 2)
+        {
+            memory?.Need(a, left.AsSpan(0, left.Length - 1), right[1]);
         }
 
         if (left.Length == 2 && right.Length == 2)
@@ -38,7 +48,11 @@ internal static class MatrixProduct
 
         var batch = Broadcast(left.AsSpan(0, left.Length - 2), right.AsSpan(0, right.Length - 2))
             ?? throw new ArgumentException($"matmul takes batches that broadcast; it was given {CallFailure.Describe(a)} and {CallFailure.Describe(b)}");
-        var count = batch.Aggregate(1L, (product, size) => product * size);
+        var count = TensorSize.Product(batch);
+        // The operands are made dense too.
+        memory?.Need(a, [left[^2], right[^1]], count);
+        memory?.Need(a, [left[^2], left[^1]], count);
+        memory?.Need(a, [right[^2], right[^1]], count);
         return Flat(a, batch, count).bmm(Flat(b, batch, count)).view([.. batch, left[^2], right[^1]]);
     }
 

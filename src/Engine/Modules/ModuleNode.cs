@@ -140,9 +140,9 @@ public abstract class ModuleNode : IDisposable
             throw CallFailure.Translate(exception, $"{Display(context.Path)[..^1]}({ExtraRepr}))", inputs, context.Field);
         }
 
-        if (context.CountBytes && Children.Count == 0)
+        if (Children.Count == 0)
         {
-            context.LeafOutputBytes += CallFailure.BytesOf(output);
+            context.Made(output, inputs);
         }
 
         return output;

@@ -1,4 +1,5 @@
 using Sconce.Engine.Catalog;
+using Sconce.Engine.Tensors;
 
 namespace Sconce.Engine.Modules;
 
@@ -124,7 +125,7 @@ public sealed class ModuleTree : IDisposable
     /// <summary>Bytes of parameters and buffers from a root on, shared ones once.</summary>
     /// <param name="root">Where to begin.</param>
     public static long BytesOf(ModuleNode root) =>
-        Walk(root).Sum(at => at.Node.Parameters.Sum(p => CallFailure.BytesOf(p.Parameter)) + at.Node.Buffers.Sum(b => CallFailure.BytesOf(b.Tensor)));
+        Walk(root).Sum(at => at.Node.Parameters.Sum(p => TensorSize.Of(p.Parameter)) + at.Node.Buffers.Sum(b => TensorSize.Of(b.Tensor)));
 
     /// <summary>The tree as PyTorch prints it.</summary>
     /// <param name="root">Where to begin.</param>

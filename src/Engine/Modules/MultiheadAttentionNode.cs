@@ -110,6 +110,8 @@ internal sealed class MultiheadAttentionNode : ModuleNode
         // From here on (step, batch, feature).
         var (q, k, v) = (Align(query, batched), Align(key, batched), Align(value, batched));
         var (target, source, batch, width) = (q.shape[0], k.shape[0], q.shape[1], _embed / _heads);
+        context.Memory?.Need(query, [batch, _heads, target], source);
+        context.Memory?.Need(query, [batch, 2 * source + target], _embed);
         var mask = AttentionMasks.Combine(OptionalTensorAt(inputs, 4, context), OptionalTensorAt(inputs, 3, context), new(batch, _heads, target, source, batched), q.dtype,
             message => Refuse(context, message));
 
@@ -135,10 +137,10 @@ internal sealed class MultiheadAttentionNode : ModuleNode
         Tensor attended;
         if (NeedsWeights || context.IsTarget)
         {
-            var scores = MatrixProduct.Of(q * (1 / Math.Sqrt(width)), k.transpose(-2, -1));
+            var scores = MatrixProduct.Of(q * (1 / Math.Sqrt(width)), k.transpose(-2, -1), context.Memory);
             weights = (mask is null ? scores : scores + mask).softmax(-1);
             weights = dropout > 0 ? F.dropout(weights, dropout, true) : weights;
-            attended = MatrixProduct.Of(weights, v);
+            attended = MatrixProduct.Of(weights, v, context.Memory);
         }
         else
         {

@@ -66,6 +66,7 @@ internal sealed class RecurrentCellNode : ModuleNode
         }
 
         var x = batched ? input : input.unsqueeze(0);
+        context.Memory?.Need(x, [x.shape[0]], _weightIh.shape[0]);
         var h = State(inputs, 1, x, batched, context);
         var fromInput = F.linear(x, _weightIh, _biasIh);
         var fromHidden = F.linear(h, _weightHh, _biasHh);

@@ -97,6 +97,7 @@ internal sealed class RecurrentNode : ModuleNode
             throw Refuse(context, $"takes a sequence of at least one step; it was given {CallFailure.Describe(input)}");
         }
 
+        context.Memory?.Need(x, [_layers, _directions, batch], Gates * _hidden);
         var h = State(inputs, 1, Output, batch, batched, x, context);
         var c = TypeName == "LSTM" ? State(inputs, 2, _hidden, batch, batched, x, context) : null;
         if (c is not null && inputs[1].IsNone != inputs[2].IsNone)
@@ -109,6 +110,8 @@ internal sealed class RecurrentNode : ModuleNode
             throw Refuse(context, $"takes inputs of its own dtype, {Parameters[0].Parameter.dtype.ToElementType().Name()}; it was given {CallFailure.Describe(input)}");
         }
 
+        // The gates of each layer; autograd keeps those of all.
+        context.Memory?.Need(x, [x.shape[0], x.shape[1], _layers, _directions], Gates * _hidden);
         var (output, hn, cn) = _native is null ? ProjectedLstm.Run(x, h, c!, Parameters, new(_layers, _directions, _batchFirst, Training ? _dropout : 0)) : RunNative(x, h, c);
         return TensorTree.Tuple(Unbatch(output, _batchFirst ? 0 : 1), cn is null ? Unbatch(hn, 1) : TensorTree.Tuple(Unbatch(hn, 1), Unbatch(cn, 1)));
 

@@ -18,9 +18,13 @@ public sealed class OutputValue : IDisposable
     /// <summary>Whether this is Python's None.</summary>
     public bool IsNone => Tensor is null && Items is null;
 
+    /// <summary>What is held for it as long as it lives.</summary>
+    internal IDisposable? Charge { get; set; }
+
     /// <inheritdoc/>
     public void Dispose()
     {
+        Charge?.Dispose();
         Tensor?.Dispose();
         foreach (var item in Items ?? [])
         {
@@ -30,7 +34,14 @@ public sealed class OutputValue : IDisposable
 
     /// <summary>Exports every tensor of a tree. The tree's own tensors stay with their owner: what is exported is a detached alias.</summary>
     /// <param name="tree">The tree.</param>
-    internal static OutputValue Export(TensorTree tree)
+    /// <param name="limit">Most bytes of the message that it goes into. A view of few bytes may show many, and one tensor may be there many times.</param>
+    internal static OutputValue Export(TensorTree tree, long limit)
+    {
+        TensorSize.CheckAnswer(tree, limit);
+        return Export(tree);
+    }
+
+    private static OutputValue Export(TensorTree tree)
     {
         if (tree.Tensor is { } tensor)
         {

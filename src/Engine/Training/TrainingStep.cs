@@ -1,4 +1,6 @@
 using System.Globalization;
+using Sconce.Engine.Catalog;
+using Sconce.Engine.Execution;
 using Sconce.Engine.Hooks;
 using Sconce.Engine.Modules;
 using Sconce.Engine.Tensors;
@@ -24,6 +26,12 @@ public sealed record TrainingBatch(ModuleNode Node, string Path, CallArguments I
 {
     /// <summary>The hooks that the call meets; null where there are none.</summary>
     internal HookRun? Hooks { get; init; }
+
+    /// <summary>Most bytes that the output may take in an answer. One that is larger is refused before anything is changed.</summary>
+    public long MaxAnswerBytes { get; init; } = long.MaxValue;
+
+    /// <summary>What large results are asked of and charged to; null where nobody counts.</summary>
+    internal CallMemory? Memory { get; init; }
 }
 
 /// <summary>How a step goes on after the loss.</summary>
@@ -107,7 +115,19 @@ public static class TrainingStep
     {
         using var recording = enable_grad();
         using var scope = NewDisposeScope();
-        var output = batch.Node.Call(batch.Inputs, new CallContext(batch.Path) { Hooks = batch.Hooks });
+        using var memory = batch.Memory;
+        var output = batch.Node.Call(batch.Inputs, new CallContext(batch.Path) { Memory = memory, Hooks = batch.Hooks });
+        if (batch.ReturnOutput)
+        {
+            TensorSize.CheckAnswer(output, batch.MaxAnswerBytes);
+        }
+
+        // Most losses broadcast numbers against numbers.
+        if (output.Tensor is { } prediction && batch.Targets is [var target, ..] && target.is_floating_point())
+        {
+            memory?.Need(prediction, ResultShape.Broadcast(prediction, target));
+        }
+
         var loss = batch.Loss.Compute(output, batch.Targets);
         if (loss.numel() != 1)
         {

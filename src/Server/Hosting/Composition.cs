@@ -20,6 +20,8 @@ internal static class Composition
 {
     public static WebApplicationBuilder AddSconce(this WebApplicationBuilder builder, SconceServerOptions options)
     {
+        options.Engine.MaxAnswerBytes = options.MaxMessageBytes;
+
         // Serilog filters: the factory in front of it must not.
         builder.Logging.SetMinimumLevel(LogLevel.Trace).AddProvider(new SerilogLoggerProvider(LogSetup.Create(options), dispose: true));
         builder.WebHost.UseKestrelCore().UseSockets(Listening.Restrict).ConfigureKestrel(kestrel => Listening.Configure(kestrel, options));

@@ -69,9 +69,9 @@ internal sealed class EarlyFailures
     private void Rewrite(HttpContext context, string message)
     {
         Google.Rpc.Status status;
-        if (message is ErrorFunnel.TooLargeReceived or ErrorFunnel.TooLargeSent || message.Contains(FrameTooLarge, StringComparison.Ordinal))
+        if (message == ErrorFunnel.TooLargeReceived || message.Contains(FrameTooLarge, StringComparison.Ordinal))
         {
-            status = StatusMapping.Plain(StatusCode.ResourceExhausted, "MESSAGE_TOO_LARGE", _errors.TooLargeMessage(message is not ErrorFunnel.TooLargeSent));
+            status = _errors.TooLargeMessage();
         }
         else if (!message.StartsWith(HandlerFailed, StringComparison.Ordinal))
         {

@@ -28,7 +28,7 @@ internal sealed class ErrorInterceptor(ErrorFunnel errors, ILogger<ErrorIntercep
         }
 
         // No state machine for the calls that are answered at once.
-        return call.IsCompletedSuccessfully ? call : AwaitAsync(call, request, context);
+        return call.IsCompletedSuccessfully && errors.Fits(call.Result) ? call : AwaitAsync(call, request, context);
     }
 
     public override async Task<TResponse> ClientStreamingServerHandler<TRequest, TResponse>(
@@ -38,6 +38,7 @@ internal sealed class ErrorInterceptor(ErrorFunnel errors, ILogger<ErrorIntercep
         try
         {
             var response = await continuation(requestStream, context).ConfigureAwait(false);
+            errors.CheckAnswer(response);
             Done(null, context, started);
             return response;
         }
@@ -82,7 +83,9 @@ internal sealed class ErrorInterceptor(ErrorFunnel errors, ILogger<ErrorIntercep
     {
         try
         {
-            return await call.ConfigureAwait(false);
+            var response = await call.ConfigureAwait(false);
+            errors.CheckAnswer(response);
+            return response;
         }
         catch (Exception e)
         {
@@ -99,6 +102,7 @@ internal sealed class ErrorInterceptor(ErrorFunnel errors, ILogger<ErrorIntercep
         try
         {
             var response = await continuation(request, context).ConfigureAwait(false);
+            errors.CheckAnswer(response);
             Done(request as IMessage, context, started);
             return response;
         }

@@ -124,6 +124,7 @@ internal sealed class Pipeline(SconceServerOptions options, DrainSignal drain, E
             try
             {
                 response = await step.Answer.ConfigureAwait(false);
+                errors.CheckAnswer(response);
             }
             catch (Exception e)
             {

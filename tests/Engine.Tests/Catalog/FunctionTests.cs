@@ -28,7 +28,7 @@ public sealed class FunctionTests : IDisposable
     {
         var (a, b) = (randn(left, dtype: ScalarType.Float64), randn(right, dtype: ScalarType.Float64));
         var expected = a.matmul(b);
-        var actual = MatrixProduct.Of(a, b);
+        var actual = MatrixProduct.Of(a, b, null);
 
         Assert.Equal(expected.shape, actual.shape);
         Assert.True(expected.NumberOfElements == 0 || MaxDifference(expected, actual) < 1e-12);
@@ -37,7 +37,7 @@ public sealed class FunctionTests : IDisposable
     [Theory]
     [MemberData(nameof(Misfits))]
     public void Matmul_of_shapes_that_do_not_fit_is_refused(long[] left, long[] right) =>
-        Assert.Throws<ArgumentException>(() => MatrixProduct.Of(rand(left), rand(right)));
+        Assert.Throws<ArgumentException>(() => MatrixProduct.Of(rand(left), rand(right), null));
 
     [Fact]
     public void Add_number_and_alpha()

@@ -36,6 +36,9 @@ internal static class Make
         return result;
     }
 
+    /// <summary>A spec in the JSON form of the contract.</summary>
+    public static V1.ModuleSpec Spec(string json) => V1.ModuleSpec.Parser.ParseJson(json);
+
     public static V1.ModuleSpec Linear(int inputs, int outputs, bool bias = true) =>
         new() { Type = "Linear", Args = Args(("in_features", inputs), ("out_features", outputs), ("bias", bias)) };
 

@@ -1,0 +1,163 @@
+using Google.Rpc;
+using Grpc.Core;
+
+namespace Sconce.Server.Tests.Wire;
+
+/// <summary>Answers larger than a message may be: refused with the limit and its setting, before anything has been changed or made.</summary>
+public sealed class AnswerSizeTests : IAsyncLifetime
+{
+    private const int Limit = 64 * 1024;
+
+    private RunningServer _server = null!;
+
+    public async ValueTask InitializeAsync()
+    {
+        _server = await RunningServer.StartAsync(options => options.MaxMessageBytes = Limit);
+
+        // 4 KB in, 100 times that out; and a step whose output is 80 KB.
+        await Make.ModuleAsync(_server, "many", Repeated(100));
+        await Make.ModuleAsync(_server, "wide", Make.Linear(1, 20_000));
+        await _server.Training.CreateOptimizerAsync(new V1.CreateOptimizerRequest { Module = "wide", Type = "SGD" });
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        Assert.Equal(100, (await _server.Execution.ForwardAsync(Make.Forward("many", Make.Floats([1], 1)))).Output.Tuple.Items.Count);
+        Assert.Empty(_server.Errors);
+        await _server.DisposeAsync();
+    }
+
+    [Fact]
+    public async Task Forward_and_Call_are_refused()
+    {
+        await TooLargeAsync(_server.Execution.ForwardAsync(Make.Forward("many", Thousand())).ResponseAsync);
+        await TooLargeAsync(_server.Execution.CallAsync(new V1.CallRequest { Forward = Make.Forward("many", Thousand()) }).ResponseAsync);
+        var recorded = Make.Forward("many", Thousand());
+        recorded.RecordGraph = true;
+        await TooLargeAsync(_server.Execution.ForwardAsync(recorded).ResponseAsync);
+        Assert.Equal(0U, (await _server.Modules.GetModuleAsync(new V1.GetModuleRequest { Module = "many" })).Module.LiveGraphs);
+    }
+
+    [Fact]
+    public async Task Forward_of_a_view_that_shows_more_than_63_bits_count_is_refused()
+    {
+        await Make.ModuleAsync(_server, "view", Make.Spec("""
+            { "type": "Graph", "wiring": { "inputs": ["x"], "steps": [{ "name": "y", "function": "expand", "inputs": ["x"], "args": { "size": [1e9, 1e9, 2] } }], "outputs": ["y"] } }
+            """));
+
+        Assert.Equal(StatusCode.ResourceExhausted, (await RunningServer.RefusedAsync(_server.Execution.ForwardAsync(Make.Forward("view", Make.Floats([2], 1, 2))))).StatusCode);
+    }
+
+    [Theory]
+    [InlineData(540)]
+    [InlineData(1074)]
+    [InlineData(3000)]
+    public async Task Forward_beyond_2_GiB_is_refused_where_the_limit_is_as_high_as_it_goes(int outputs)
+    {
+        await using var server = await RunningServer.StartAsync(options => options.MaxMessageBytes = int.MaxValue);
+        await Make.ModuleAsync(server, "many", Repeated(outputs));
+
+        await TooLargeAsync(server.Execution.ForwardAsync(Make.Forward("many", Make.Floats([1_000_000], new float[1_000_000]))).ResponseAsync);
+
+        Assert.Empty(server.Errors);
+    }
+
+    [Fact]
+    public async Task Backward_is_refused_and_leaves_its_graph()
+    {
+        await Make.ModuleAsync(_server, "add", Make.Spec("""
+            { "type": "Graph", "wiring": { "inputs": ["a", "b"], "steps": [{ "name": "y", "function": "add", "inputs": ["a", "b"] }, { "name": "z", "function": "sum", "inputs": ["y"] }], "outputs": ["z"] } }
+            """));
+        await _server.Tensors.PutTensorAsync(new V1.PutTensorRequest { Id = "k", Tensor = Make.Floats([10_000], new float[10_000]) });
+        var forward = Make.Forward("add", new V1.Tensor { KeptId = "k" }, new V1.Tensor { KeptId = "k" });
+        forward.RecordGraph = true;
+        var graph = (await _server.Execution.ForwardAsync(forward)).Graph.Id;
+
+        await TooLargeAsync(_server.Execution.BackwardAsync(new V1.BackwardRequest { Module = "add", Graph = graph }).ResponseAsync);
+
+        await _server.Execution.ReleaseGraphAsync(new V1.ReleaseGraphRequest { Module = "add", Graph = graph });
+        await _server.Tensors.DropTensorAsync(new V1.DropTensorRequest { Id = "k" });
+    }
+
+    [Fact]
+    public async Task GetTensor_is_refused()
+    {
+        var bytes = new byte[Limit - 32];
+        await _server.Tensors.PutTensorAsync(new V1.PutTensorRequest { Id = "k", Tensor = Make.Tensor(V1.DataType.Uint8, [bytes.Length], bytes) });
+
+        await TooLargeAsync(_server.Tensors.GetTensorAsync(new V1.GetTensorRequest { Id = "k" }).ResponseAsync);
+
+        await _server.Tensors.DropTensorAsync(new V1.DropTensorRequest { Id = "k" });
+    }
+
+    [Fact]
+    public async Task Training_calls_are_refused_before_they_change_anything()
+    {
+        var backward = new V1.ForwardBackwardRequest { Module = "wide", Inputs = { Make.Floats([1, 1], 1) }, Targets = { Make.Floats([1, 1], 0) }, Loss = new V1.Loss { Type = "MSELoss" }, ReturnOutput = true };
+
+        await TooLargeAsync(_server.Training.TrainStepAsync(Step()).ResponseAsync);
+        await TooLargeAsync(_server.Training.ForwardBackwardAsync(backward).ResponseAsync);
+
+        Assert.Equal(1UL, (await _server.Modules.GetModuleAsync(new V1.GetModuleRequest { Module = "wide" })).Module.Generation);
+        Assert.Equal(0UL, (await _server.Training.GetOptimizerAsync(new V1.GetOptimizerRequest { Module = "wide" })).Optimizer.Steps);
+        Assert.All((await _server.Modules.DescribeModuleAsync(new V1.DescribeModuleRequest { Module = "wide" })).Root.Parameters, parameter => Assert.False(parameter.HasGrad));
+    }
+
+    [Fact]
+    public async Task Streams_answer_the_message_with_an_error_and_go_on()
+    {
+        using var forwards = _server.Execution.ForwardStream();
+        await forwards.RequestStream.WriteAsync(new V1.ForwardStreamRequest { Id = 1, Forward = Make.Forward("many", Thousand()) });
+        await forwards.RequestStream.WriteAsync(new V1.ForwardStreamRequest { Id = 2, Forward = Make.Forward("many", Make.Floats([1], 1)) });
+        await forwards.RequestStream.CompleteAsync();
+        IsTooLarge((await NextAsync(forwards.ResponseStream)).Error);
+        Assert.Null((await NextAsync(forwards.ResponseStream)).Error);
+
+        using var steps = _server.Training.TrainStream();
+        await steps.RequestStream.WriteAsync(new V1.TrainStreamRequest { Id = 1, Step = Step() });
+        var small = Step();
+        small.ReturnOutput = false;
+        await steps.RequestStream.WriteAsync(new V1.TrainStreamRequest { Id = 2, Step = small });
+        await steps.RequestStream.CompleteAsync();
+        IsTooLarge((await NextAsync(steps.ResponseStream)).Error);
+        Assert.Equal(1UL, (await NextAsync(steps.ResponseStream)).Step.Steps);
+    }
+
+    [Fact]
+    public async Task Answers_without_tensors_are_refused_too()
+    {
+        var spec = new V1.ModuleSpec { Type = "Sequential", Children = { Enumerable.Range(0, 700).Select(_ => new V1.ChildSpec { Spec = Make.Spec("""{ "type": "BatchNorm1d", "args": { "num_features": 1 } }""") }) } };
+        await Make.ModuleAsync(_server, "tall", spec);
+
+        await TooLargeAsync(_server.Modules.DescribeModuleAsync(new V1.DescribeModuleRequest { Module = "tall" }).ResponseAsync);
+        using var state = _server.State.GetStateDict(new V1.GetStateDictRequest { Module = "tall" });
+        await TooLargeAsync(state.ResponseStream.MoveNext(default));
+    }
+
+    private static V1.ModuleSpec Repeated(int outputs) =>
+        new() { Type = "Graph", Wiring = new V1.Wiring { Inputs = { "x" }, Outputs = { Enumerable.Repeat("x", outputs) } } };
+
+    private static V1.Tensor Thousand() => Make.Floats([1000], new float[1000]);
+
+    private static V1.TrainStepRequest Step() =>
+        new() { Module = "wide", Inputs = { Make.Floats([1, 1], 1) }, Targets = { Make.Floats([1, 1], 0) }, Loss = new V1.Loss { Type = "MSELoss" }, ReturnOutput = true };
+
+    private static async Task<T> NextAsync<T>(IAsyncStreamReader<T> reader)
+    {
+        Assert.True(await reader.MoveNext(default).WaitAsync(TimeSpan.FromSeconds(30)));
+        return reader.Current;
+    }
+
+    private static async Task TooLargeAsync<T>(Task<T> call) =>
+        IsTooLarge((await Assert.ThrowsAsync<RpcException>(() => call.WaitAsync(TimeSpan.FromSeconds(30)))).GetRpcStatus());
+
+    private static void IsTooLarge(V1.CallError error) => IsTooLarge(new Google.Rpc.Status { Code = error.Code, Message = error.Message, Details = { error.Details } });
+
+    private static void IsTooLarge(Google.Rpc.Status? status)
+    {
+        Assert.NotNull(status);
+        Assert.Equal(StatusCode.ResourceExhausted, (StatusCode)status.Code);
+        Assert.Contains("max_message_bytes", status.Message, StringComparison.Ordinal);
+        Assert.Equal("MESSAGE_TOO_LARGE", status.GetDetail<ErrorInfo>()?.Reason);
+    }
+}
