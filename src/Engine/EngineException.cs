@@ -26,7 +26,7 @@ public sealed class EngineException : Exception
     /// <param name="message">What was given, what was expected, what mends it.</param>
     /// <param name="innerException">The cause, for the log.</param>
     public EngineException(EngineError error, string reason, string message, Exception? innerException = null)
-        : base(message, innerException)
+        : base(Printable(message), innerException)
     {
         Error = error;
         Reason = reason;
@@ -39,7 +39,13 @@ public sealed class EngineException : Exception
     public string Reason { get; }
 
     /// <summary>The fields that are wrong; empty where the error is not about the request's content.</summary>
-    public IReadOnlyList<FieldViolation> Fields { get; init; } = [];
+    public IReadOnlyList<FieldViolation> Fields
+    {
+        get;
+        init => field = value.Any(violation => !IsPrintable(violation.Field) || !IsPrintable(violation.Description))
+            ? [.. value.Select(violation => new FieldViolation(Printable(violation.Field), Printable(violation.Description)))]
+            : value;
+    } = [];
 
     /// <summary>The thing that the error is about, where there is one.</summary>
     public ResourceRef? Resource { get; init; }
@@ -107,6 +113,25 @@ public sealed class EngineException : Exception
     {
         const int MaxShown = 128;
         var shown = text.Length > MaxShown ? string.Concat(text.AsSpan(0, MaxShown), "…") : text;
-        return string.Concat("\"", string.Concat(shown.Select(c => char.IsControl(c) || char.IsSurrogate(c) ? $"\\u{(int)c:x4}" : c == '"' ? "\\\"" : c.ToString())), "\"");
+        return string.Concat("\"", Printable(shown.Replace("\"", "\\\"", StringComparison.Ordinal)), "\"");
     }
+
+    // Whatever a caller put in a name, it begins no line of a log and moves no cursor.
+    private static string Printable(string text) =>
+        IsPrintable(text) ? text : string.Concat(text.Select(c => IsPrintable(c) ? c.ToString() : $"\\u{(int)c:x4}"));
+
+    private static bool IsPrintable(string text)
+    {
+        foreach (var c in text)
+        {
+            if (!IsPrintable(c))
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
+
+    private static bool IsPrintable(char c) => !char.IsControl(c) && !char.IsSurrogate(c) && c is not ('\u2028' or '\u2029');
 }

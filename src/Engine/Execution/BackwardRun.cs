@@ -1,6 +1,8 @@
 using System.Runtime.InteropServices;
 using Sconce.Engine.Hooks;
+using Sconce.Engine.Modules;
 using Sconce.Engine.Tensors;
+using Sconce.Engine.Training;
 using static TorchSharp.torch;
 
 namespace Sconce.Engine.Execution;
@@ -108,14 +110,17 @@ internal static class BackwardRun
 
         try
         {
-            autograd.backward(roots, gradients, retain);
+            Gradients.Backward(state.Tree, reset: false, () => autograd.backward(roots, gradients, retain), exception => Failed(state, graph, retain, exception));
         }
-        catch (ExternalException exception) when (exception.Message.Contains("modified by an inplace operation", StringComparison.Ordinal))
+        catch (EngineException exception) when (exception.InnerException is ExternalException && exception.Message.Contains("modified by an inplace operation", StringComparison.Ordinal))
         {
             // A forward in training mode moved statistics that this graph had saved: a change that makes no new generation.
             throw state.Graphs.Invalidated(graph.Info.Id, graph.Generation, state.Generation);
         }
     }
+
+    private static EngineException Failed(ModuleState state, LiveGraph graph, bool retain, Exception exception) => CallFailure.TranslateBackward(exception,
+        $"the graph {EngineException.Quote(graph.Info.Id)} of module {EngineException.Quote(state.Name)}{(retain ? "" : ", which is freed now,")}", new ResourceRef("graph", graph.Info.Id));
 
     private static BackwardOutcome Collect(LiveGraph graph, ulong generation, HookReport hooks)
     {

@@ -73,7 +73,7 @@ internal sealed class ForwardWork(ModuleState state, HostServices host, ForwardC
         }
         catch (HookStopException)
         {
-            return new ForwardOutcome(OutputValue.Export(TensorTree.None), null, state.Generation, run.TakeReport());
+            return new ForwardOutcome(OutputValue.Export(TensorTree.None, host.Options.MaxAnswerBytes), null, state.Generation, run.TakeReport());
         }
         catch
         {

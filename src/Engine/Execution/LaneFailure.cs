@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Sconce.Engine.Modules;
 
 namespace Sconce.Engine.Execution;
 
@@ -11,7 +12,7 @@ internal static class LaneFailure
         OutOfMemoryException => OutOfMemory(exception),
         ExternalException when IsOutOfMemory(exception.Message) => OutOfMemory(exception),
         ExternalException when exception.Message.Contains("without overflow", StringComparison.Ordinal) => Overflow(exception),
-        ExternalException => new EngineException(EngineError.Internal, "LIBTORCH_FAILED", $"libtorch failed: {FirstLine(exception.Message)}", exception),
+        ExternalException => new EngineException(EngineError.Internal, "LIBTORCH_FAILED", $"libtorch failed: {CallFailure.Cause(exception)}", exception),
         _ => new EngineException(EngineError.Internal, "UNEXPECTED", $"{exception.GetType().Name}: {exception.Message}", exception),
     };
 
@@ -20,16 +21,9 @@ internal static class LaneFailure
 
     private static EngineException OutOfMemory(Exception cause) =>
         new(EngineError.ResourceExhausted, "OUT_OF_MEMORY",
-            $"the device ran out of memory ({FirstLine(cause.Message)}); send smaller batches, delete modules or graphs, or lower memory_budget_bytes so that this is refused earlier", cause);
+            $"the device ran out of memory ({CallFailure.Cause(cause)}); send smaller batches, delete modules or graphs, or lower memory_budget_bytes so that this is refused earlier", cause);
 
     // An option may be a fine number when an optimizer is made, and none in the dtype of the parameters that it meets.
     private static EngineException Overflow(Exception cause) =>
-        EngineException.Precondition("NUMBER_OVERFLOW", $"{FirstLine(cause.Message)}: a learning rate or another option is beyond the range of the parameters' dtype; set a smaller one", null);
-
-    // libtorch appends a C++ stack trace.
-    private static string FirstLine(string message)
-    {
-        var end = message.AsSpan().IndexOfAny('\r', '\n');
-        return end < 0 ? message : message[..end];
-    }
+        EngineException.Precondition("NUMBER_OVERFLOW", $"{CallFailure.Cause(cause)}: a learning rate or another option is beyond the range of the parameters' dtype; set a smaller one", null);
 }

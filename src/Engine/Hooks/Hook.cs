@@ -112,7 +112,7 @@ internal sealed class Hook : ISessionOwned, IDisposable
     /// <summary>The tensor of an action's operand, where it came with the hook.</summary>
     public Tensor? OperandTensor(int action) => _operands[action];
 
-    private long OperandBytes => _operands.Sum(operand => operand is null ? 0 : CallFailure.BytesOf(operand));
+    private long OperandBytes => _operands.Sum(operand => operand is null ? 0 : TensorSize.Of(operand));
 
     /// <summary>A seed for the noise of one visit: the same for the same visit, another for every other.</summary>
     public long NoiseSeed(int action, ulong call, int salt)

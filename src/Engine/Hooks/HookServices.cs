@@ -90,7 +90,7 @@ internal sealed record HookServices(string Module, ModuleTree Tree, HostServices
 
     private HookCapture Capture(in HookVisit visit, int action, IReadOnlyList<(HookStatistic Statistic, Tensor Value, Tensor? Indexes)> observed)
     {
-        var bytes = observed.Sum(one => CallFailure.BytesOf(one.Value) + (one.Indexes is null ? 0 : CallFailure.BytesOf(one.Indexes)));
+        var bytes = observed.Sum(one => TensorSize.Of(one.Value) + (one.Indexes is null ? 0 : TensorSize.Of(one.Indexes)));
         var charge = new MemoryCharge(Host.Ledger, MemoryUse.Hooks, "a capture of hook", visit.Hook.Id, bytes);
         try
         {

@@ -17,7 +17,7 @@ internal sealed class HookSlots(string module, MemoryLedger ledger) : IDisposabl
     /// <summary>Fills a slot with a tensor, which stays the caller's.</summary>
     public void Fill(string slot, Tensor value)
     {
-        var charge = new MemoryCharge(ledger, MemoryUse.Hooks, "a slot of module", module, CallFailure.BytesOf(value));
+        var charge = new MemoryCharge(ledger, MemoryUse.Hooks, "a slot of module", module, TensorSize.Of(value));
         Clear(slot);
         _slots.Add(slot, (value.alias().DetachFromDisposeScope(), charge));
     }

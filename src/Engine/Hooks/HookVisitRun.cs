@@ -99,7 +99,7 @@ internal sealed class HookVisitRun(HookRun run, HookServices services, in HookVi
                 At(i);
                 using var seen = part.detach();
                 // Charged before it exists.
-                using var room = new MemoryCharge(services.Host.Ledger, MemoryUse.Hooks, "a capture of hook", _visit.Hook.Id, CallFailure.BytesOf(seen));
+                using var room = new MemoryCharge(services.Host.Ledger, MemoryUse.Hooks, "a capture of hook", _visit.Hook.Id, TensorSize.Of(seen));
                 var taken = capture.Through is null ? seen.clone() : Through(capture.Through, seen).detach();
                 room.Dispose();
                 services.Deliver(run, _visit, i, capture.Where, [(HookStatistic.None, taken, null)]);

@@ -51,7 +51,7 @@ internal sealed class BuildContext(bool onMeta, bool initialise, BuildLimits lim
     {
         if ((_modules = (int)Math.Min(_modules + modules, int.MaxValue)) > Limits.MaxModules)
         {
-            throw EngineException.Invalid(field, $"the module would have more than {Limits.MaxModules:N0} submodules; raise max_modules, or build it smaller", "SPEC_TOO_LARGE");
+            throw EngineException.Invalid(field, $"the module would have more than {Limits.MaxModules:N0} submodules; raise max_submodules, or build it smaller", "SPEC_TOO_LARGE");
         }
     }
 

@@ -28,6 +28,9 @@ public sealed class CallContext(string path = "")
     /// <summary>The field of the request that a bad shape is blamed on.</summary>
     internal string Field { get; set; } = "inputs";
 
+    /// <summary>The field of the request that names the module which is called.</summary>
+    internal string PathField => Field[..Math.Max(0, Field.LastIndexOf("inputs", StringComparison.Ordinal))] + (path.Length == 0 ? "module" : "path");
+
     /// <summary>Whether the module running now is the one that the caller asked for, not one that another module calls.</summary>
     internal bool IsTarget => _names.Count == 0;
 

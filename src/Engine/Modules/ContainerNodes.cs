@@ -68,8 +68,8 @@ internal sealed class ModuleListNode(NodeOrigin origin) : ModuleNode(origin)
     protected override TensorTree Forward(IReadOnlyList<TensorTree> inputs, CallContext context) => throw NoForward(this, context);
 
     /// <summary>What PyTorch's holders of modules say to a call.</summary>
-    internal static EngineException NoForward(ModuleNode node, CallContext context) => new(EngineError.InvalidArgument, "NO_FORWARD",
-        $"{node.Display(context.Path)} has no forward: it only holds modules; call one of its children by path, or wire them in a Graph");
+    internal static EngineException NoForward(ModuleNode node, CallContext context) => EngineException.Invalid(context.PathField,
+        $"{node.Display(context.Path)} has no forward: it only holds modules; call one of its children by path, or wire them in a Graph", "NO_FORWARD");
 }
 
 /// <summary><c>ModuleDict</c>: holds named children for a wiring to call; has no forward, as in PyTorch.</summary>

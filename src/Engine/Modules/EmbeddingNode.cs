@@ -21,6 +21,11 @@ internal sealed class EmbeddingNode : ModuleNode
         var a = origin.Args;
         _rows = a.Int("num_embeddings");
         Padding = EmbeddingTable.PaddingRow(a, _rows);
+        if (a.Bool("sparse") && a.Bool("scale_grad_by_freq"))
+        {
+            throw a.Refuse("scale_grad_by_freq", "true was given with sparse=True, whose gradients cannot be scaled");
+        }
+
         _weight = context.Parameter(origin, _rows, a.Int("embedding_dim"));
         Parameters = [new("weight", _weight)];
         if (!context.OnMeta)

@@ -132,7 +132,7 @@ public static class Initializers
             }
             catch (Exception exception) when (CallFailure.IsNative(exception))
             {
-                throw new EngineException(EngineError.InvalidArgument, "BAD_ARGUMENT", $"{initializer.Name} cannot fill the parameter {EngineException.Quote(name)}: {CallFailure.Cause(exception)}", exception);
+                throw CallFailure.Refused(exception, args.Field, $"{initializer.Name} cannot fill the parameter {EngineException.Quote(name)}");
             }
         }
 

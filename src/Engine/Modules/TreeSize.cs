@@ -12,7 +12,7 @@ internal static class TreeSize
         var calls = new Dictionary<ModuleNode, long>(ReferenceEqualityComparer.Instance);
         if (Names(root) > limits.MaxModules)
         {
-            throw EngineException.Invalid("spec", $"with its shared submodules counted under each name the module has more than {limits.MaxModules:N0}; raise max_modules, or share less", "SPEC_TOO_LARGE");
+            throw EngineException.Invalid("spec", $"with its shared submodules counted under each name the module has more than {limits.MaxModules:N0}; raise max_submodules, or share less", "SPEC_TOO_LARGE");
         }
 
         if (Calls(root) > limits.MaxCalls)

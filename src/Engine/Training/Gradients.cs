@@ -107,6 +107,48 @@ public static class Gradients
         }
     }
 
+    /// <summary>Runs a backward. One that fails leaves the gradients of the module as they were, half of it done or not.</summary>
+    /// <param name="tree">The module.</param>
+    /// <param name="reset">Whether its gradients are dropped first; else what the backward makes is added to them.</param>
+    /// <param name="backward">The backward.</param>
+    /// <param name="failed">Makes the error of what libtorch throws at it.</param>
+    internal static void Backward(ModuleTree tree, bool reset, Action backward, Func<Exception, EngineException> failed)
+    {
+        var parameters = ModuleTree.NamedParameters(tree.Root).Select(named => named.Parameter).ToList();
+        var before = parameters.ConvertAll(parameter => parameter.grad);
+        try
+        {
+            parameters.ForEach(parameter => parameter.grad = null);
+            backward();
+            for (var i = 0; !reset && i < before.Count; i++)
+            {
+                if (before[i] is { } old)
+                {
+                    using var made = parameters[i].grad;
+                    parameters[i].grad = made is null ? old : Add(old, made);
+                }
+            }
+        }
+        catch (Exception exception)
+        {
+            for (var i = 0; i < before.Count; i++)
+            {
+                parameters[i].grad = before[i];
+            }
+
+            if (CallFailure.IsNative(exception))
+            {
+                throw failed(exception);
+            }
+
+            throw;
+        }
+        finally
+        {
+            before.ForEach(gradient => gradient?.Dispose());
+        }
+    }
+
     /// <summary>The gradients that there are, by name, dense. Dense ones are references: copy them before the next backward.</summary>
     /// <param name="node">The module.</param>
     /// <param name="patterns">Names to choose, <c>*</c> and <c>?</c> as wildcards; none chooses all.</param>
@@ -130,6 +172,13 @@ public static class Gradients
     /// <exception cref="EngineException">It is sparse.</exception>
     internal static Tensor Dense(string name, Tensor gradient) => !gradient.is_sparse ? gradient : throw EngineException.Precondition("SPARSE_GRADIENT",
         $"the gradient of {EngineException.Quote(name)} is sparse, which optimizers and clipping here do not take; build its Embedding with sparse=false");
+
+    // Into the old gradient, as autograd accumulates; a sparse one takes no dense one up.
+    private static Tensor Add(Tensor old, Tensor made)
+    {
+        using var noGrad = no_grad();
+        return old.is_sparse && !made.is_sparse ? made.add_(old) : old.add_(made);
+    }
 
     private static Tensor Norm(Tensor tensor, double type) =>
         double.IsPositiveInfinity(type) ? tensor.abs().max() : type == 2 ? tensor.norm() : tensor.norm((float)type);

@@ -140,12 +140,8 @@ public static class TrainingStep
                 "no parameter that the loss depends on requires a gradient; set some with RequiresGrad, or release them from the train policy");
         }
 
-        if (reset is not null)
-        {
-            Gradients.Zero(reset, setToNone: true);
-        }
-
-        ParameterGradients.Backward(batch.Hooks, batch.Hooks, tree, () => (scale == 1 ? loss : loss.mul(scale)).backward());
+        Gradients.Backward(tree, reset is not null, () => ParameterGradients.Backward(batch.Hooks, batch.Hooks, tree, () => (scale == 1 ? loss : loss.mul(scale)).backward()),
+            exception => CallFailure.TranslateBackward(exception, batch.Node.Display(batch.Path)));
         var value = loss.detach().to(ScalarType.Float64).ToDouble();
         return new StepOutcome(value, null, batch.ReturnOutput ? output.Map(tensor => tensor.detach().MoveToOuterDisposeScope()) : null);
     }
