@@ -1,4 +1,5 @@
 using System.Globalization;
+using Sconce.Engine.Catalog;
 using Sconce.Engine.Modules;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -148,9 +149,11 @@ internal static class OptimizerStates
             var errors = new OptionErrors(field);
             rule.Check(options, errors);
             errors.ThrowIfAny();
-            if (loaded.Options.TryGetValue("initial_lr", out var initial) && initial is double rate)
+            if (loaded.Options.TryGetValue("initial_lr", out var initial))
             {
-                options.InitialLearningRate = rate;
+                options.InitialLearningRate = initial is double rate && double.IsFinite(rate) && rate >= 0
+                    ? rate
+                    : throw EngineException.Invalid($"{field}.initial_lr", $"{Argument.Show(initial)} was given; a learning rate is a number of at least 0, and finite");
             }
 
             return options;

@@ -33,7 +33,19 @@ internal sealed class OptionSet
     public static OptionSet Bind(IReadOnlyList<Argument> declared, IReadOnlyDictionary<string, object?> given, string owner, string field)
     {
         var bound = ArgumentBinder.Bind(declared, given, owner, field);
-        return new OptionSet(declared.ToDictionary(argument => argument.Name, argument => Value(bound, argument), StringComparer.Ordinal));
+        var options = new OptionSet(declared.ToDictionary(argument => argument.Name, argument => Value(bound, argument), StringComparer.Ordinal));
+        var errors = new OptionErrors(field);
+        foreach (var (name, value) in options.Values)
+        {
+            // Unlike arguments of modules, whose norms may be infinite: one step with such a number and nothing is left of the parameters.
+            if (value is double number ? !double.IsFinite(number) : value is IReadOnlyList<double> numbers && !numbers.All(double.IsFinite))
+            {
+                errors.Add(name, $"{Argument.Show(value)} was given; it must be finite");
+            }
+        }
+
+        errors.ThrowIfAny();
+        return options;
     }
 
     public bool Has(string name) => _values.ContainsKey(name);

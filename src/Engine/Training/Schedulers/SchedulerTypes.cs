@@ -10,6 +10,9 @@ internal static class SchedulerTypes
     // A sequence of sequences deep enough to matter to nobody, and shallow enough for the stack.
     private const int MostNested = 8;
 
+    // Every step of a combination steps each of them.
+    private const int MostCombined = 100;
+
     private static readonly Dictionary<string, SchedulerType> Types = new SchedulerType[]
     {
         new("StepLR", [Argument.Int("step_size").AtLeast(1), Gamma()], (groups, args) => new StepSchedule(groups, args)),
@@ -104,6 +107,11 @@ internal static class SchedulerTypes
         if (items.Count == 0)
         {
             throw EngineException.Invalid($"{field}.schedulers", $"{name} needs a list of schedulers, each an object with \"type\" and the arguments of that type");
+        }
+
+        if (items.Count > MostCombined)
+        {
+            throw EngineException.Invalid($"{field}.schedulers", string.Create(CultureInfo.InvariantCulture, $"has {items.Count} schedulers; {name} takes at most {MostCombined}"));
         }
 
         var rest = given.Where(entry => entry.Key != "schedulers").ToDictionary(entry => entry.Key, entry => entry.Value);
