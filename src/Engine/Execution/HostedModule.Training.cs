@@ -114,10 +114,11 @@ public sealed partial class HostedModule
     /// <param name="groups"><c>param_groups</c>.</param>
     /// <param name="scalars">State that is one number.</param>
     /// <param name="upload">State tensors that were received; they stay the caller's to dispose.</param>
+    /// <param name="field">Where the state stands in the request.</param>
     /// <param name="ifGeneration">The generation that the module must be at; null takes any.</param>
     /// <param name="cancellationToken">Takes the call back while it waits.</param>
     public Task<OptimizerDescription> LoadOptimizerStateAsync(
-        string optimizer, IReadOnlyList<StateGroup> groups, IReadOnlyDictionary<string, double> scalars, StateUpload upload, ulong? ifGeneration, CancellationToken cancellationToken)
+        string optimizer, IReadOnlyList<StateGroup> groups, IReadOnlyDictionary<string, double> scalars, StateUpload upload, string field, ulong? ifGeneration, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(upload);
         return ChangeOptimizer(optimizer, ifGeneration, found =>
@@ -125,7 +126,7 @@ public sealed partial class HostedModule
             using var copies = new MemoryCharge(_host.Ledger, MemoryUse.State, "a load into an optimizer of module", Name, upload.TotalBytes);
             upload.Use(entries =>
             {
-                found.LoadState(new OptimizerStateDict(groups, entries, scalars));
+                found.LoadState(new OptimizerStateDict(groups, entries, scalars), field);
                 return true;
             });
             _state.Optimizers.Settle(found);

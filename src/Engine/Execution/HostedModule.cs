@@ -180,6 +180,15 @@ public sealed partial class HostedModule
         return StateSnapshot.Copy([.. entries.Where(entry => keys.Count == 0 || keys.Any(key => Glob.Matches(key, entry.Key)))], _host.Ledger, "a copy of the state of module", Name, _state.Generation);
     }, cancellationToken);
 
+    /// <summary>Checks keys, shapes and dtypes of a state dict that is about to be sent, as its load will.</summary>
+    /// <param name="path">The submodule; keys are relative to it.</param>
+    /// <param name="entries">What will come.</param>
+    /// <param name="strict">Whether missing and unexpected keys are refused.</param>
+    /// <param name="field">Where the list stands in the request.</param>
+    /// <param name="cancellationToken">Takes the call back while it waits.</param>
+    public Task CheckStateAsync(string path, IReadOnlyList<StateEntryInfo> entries, bool strict, string field, CancellationToken cancellationToken) =>
+        Read(() => StateLoading.Check(_state.Tree.Find(path), entries, strict, field), cancellationToken);
+
     /// <summary>Copies received tensors into parameters and buffers, all of them or none; live graphs are invalidated.</summary>
     /// <param name="target">The submodule; keys are relative to it.</param>
     /// <param name="upload">What was received; it stays the caller's to dispose.</param>

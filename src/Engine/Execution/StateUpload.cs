@@ -4,22 +4,25 @@ using static TorchSharp.torch;
 namespace Sconce.Engine.Execution;
 
 /// <summary>
-/// Receives a state dict into native memory, charged as a whole when it is announced. The order of the pieces is the sender's matter; nothing here
-/// touches a module.
+/// Receives a state dict into native memory. What is announced must fit the budget, but only what comes is charged: words alone take no room from others.
+/// The order of the pieces is the sender's matter; nothing here touches a module.
 /// </summary>
 public sealed unsafe class StateUpload : IDisposable
 {
+    private const string What = "the upload of";
+
     private readonly Tensor?[] _tensors;
     private readonly nint[] _addresses;
     private readonly long[] _lengths;
     private readonly long[] _written;
     private readonly MemoryCharge _charge;
     private readonly Lock _lock = new();
+    private long _received;
     private int _holds;
     private bool _disposed;
     private bool _freed;
 
-    /// <summary>Checks what is announced and charges it.</summary>
+    /// <summary>Checks what is announced.</summary>
     /// <param name="entries">The tensors that will come.</param>
     /// <param name="field">Where the list stands in the request.</param>
     /// <param name="ledger">What is charged.</param>
@@ -45,7 +48,8 @@ public sealed unsafe class StateUpload : IDisposable
             TotalBytes = total <= long.MaxValue ? (long)total : throw EngineException.Invalid(path.Child("shape"), "makes all tensors together 2^63 bytes or more");
         }
 
-        _charge = new MemoryCharge(ledger, MemoryUse.State, "the upload of", field, TotalBytes);
+        ledger.Check(MemoryUse.State, TotalBytes, What, field);
+        _charge = new MemoryCharge(ledger, MemoryUse.State, What, field);
     }
 
     /// <summary>The tensors, in order.</summary>
@@ -70,6 +74,8 @@ public sealed unsafe class StateUpload : IDisposable
         ObjectDisposedException.ThrowIf(_disposed, this);
         ArgumentOutOfRangeException.ThrowIfNegative(offset);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(data.Length, _lengths[entry] - offset, nameof(data));
+        _charge.Resize(_received + data.Length);
+        _received += data.Length;
         Allocate(entry);
         data.CopyTo(new Span<byte>((byte*)_addresses[entry] + offset, data.Length));
         _written[entry] += data.Length;

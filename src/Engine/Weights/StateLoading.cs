@@ -1,3 +1,4 @@
+using Sconce.Engine.Execution;
 using Sconce.Engine.Modules;
 using Sconce.Engine.Tensors;
 using static TorchSharp.torch;
@@ -21,20 +22,45 @@ public static class StateLoading
     public static LoadOutcome Load(ModuleNode subtree, IReadOnlyList<(string Key, Tensor Value)> entries, bool strict, string field = "entries")
     {
         ArgumentNullException.ThrowIfNull(entries);
+        var (outcome, targets) = Check(subtree, [.. entries.Select(entry => new StateEntryInfo(entry.Key, entry.Value.dtype.ToElementType(), entry.Value.shape))], strict, field);
+        using var noGrad = no_grad();
+        using var scope = NewDisposeScope();
+
+        // What can fail for lack of memory happens before the first value is in place. As in PyTorch the last name of a shared tensor in the
+        // order of the state dict decides what it holds, whatever the order of the entries.
+        var converted = entries.Zip(targets).Where(pair => pair.Second.Tensor is not null).OrderBy(pair => pair.Second.Place)
+            .Select(pair => (Target: pair.Second.Tensor!, Value: pair.First.Value.to(pair.Second.Tensor!.dtype, pair.Second.Tensor.device))).ToList();
+        foreach (var (target, value) in converted)
+        {
+            _ = target.copy_(value.reshape(target.shape));
+        }
+
+        return outcome;
+    }
+
+    /// <summary>Checks keys, shapes and dtypes as a load of them would, before there are values.</summary>
+    /// <param name="subtree">The module; keys are relative to it.</param>
+    /// <param name="entries">What is to be loaded.</param>
+    /// <param name="strict">Whether missing and unexpected keys are refused.</param>
+    /// <param name="field">Path of the entries in the request.</param>
+    /// <returns>What a load would leave out, and where each entry goes, by its place in the state dict; no tensor for an unexpected one.</returns>
+    /// <exception cref="EngineException">As for <see cref="Load"/>.</exception>
+    internal static (LoadOutcome Outcome, IReadOnlyList<(int Place, Tensor? Tensor)> Targets) Check(ModuleNode subtree, IReadOnlyList<StateEntryInfo> entries, bool strict, string field)
+    {
         var state = ModuleTree.State(subtree);
-        var targets = state.Select((entry, place) => (entry.Key, entry.Tensor, Place: place)).ToDictionary(target => target.Key, StringComparer.Ordinal);
+        var known = state.Select((entry, place) => (entry.Key, entry.Tensor, Place: place)).ToDictionary(target => target.Key, StringComparer.Ordinal);
         var given = new HashSet<string>(StringComparer.Ordinal);
         var unexpected = new List<string>();
         var wrong = new List<FieldViolation>();
-        var copies = new List<(int Place, Tensor Target, Tensor Value)>();
+        var targets = new (int, Tensor?)[entries.Count];
         for (var i = 0; i < entries.Count; i++)
         {
-            var (key, value) = entries[i];
+            var key = entries[i].Key;
             if (!given.Add(key))
             {
                 wrong.Add(new($"{field}[{i}]", $"{EngineException.Quote(key)} is given twice"));
             }
-            else if (!targets.TryGetValue(key, out var target))
+            else if (!known.TryGetValue(key, out var target))
             {
                 unexpected.Add(key);
                 if (strict)
@@ -42,13 +68,13 @@ public static class StateLoading
                     wrong.Add(new($"{field}[{i}]", $"{EngineException.Quote(key)} is unexpected: the module has no such parameter or buffer"));
                 }
             }
-            else if (Mismatch(target.Tensor, value) is { } mismatch)
+            else if (Mismatch(target.Tensor, entries[i]) is { } mismatch)
             {
                 wrong.Add(new($"{field}[{i}]", $"{EngineException.Quote(key)} {mismatch}"));
             }
             else
             {
-                copies.Add((target.Place, target.Tensor, value));
+                targets[i] = (target.Place, target.Tensor);
             }
         }
 
@@ -58,31 +84,15 @@ public static class StateLoading
             wrong.AddRange(missing.Select(key => new FieldViolation(field, $"{EngineException.Quote(key)} is missing")));
         }
 
-        if (wrong.Count > 0)
-        {
-            throw EngineException.Invalid(wrong, "STATE_MISMATCH");
-        }
-
-        using var noGrad = no_grad();
-        using var scope = NewDisposeScope();
-
-        // What can fail for lack of memory happens before the first value is in place. As in PyTorch the last name of a shared tensor in the
-        // order of the state dict decides what it holds, whatever the order of the entries.
-        var converted = copies.OrderBy(copy => copy.Place).Select(copy => (copy.Target, Value: copy.Value.to(copy.Target.dtype, copy.Target.device))).ToList();
-        foreach (var (target, value) in converted)
-        {
-            _ = target.copy_(value.reshape(target.shape));
-        }
-
-        return new LoadOutcome(missing, unexpected);
+        return wrong.Count == 0 ? (new LoadOutcome(missing, unexpected), targets) : throw EngineException.Invalid(wrong, "STATE_MISMATCH");
     }
 
-    private static string? Mismatch(Tensor target, Tensor value)
+    private static string? Mismatch(Tensor target, StateEntryInfo value)
     {
         // As PyTorch: what was saved as one element of a list before there were scalars loads into a scalar.
-        var sameShape = value.shape.AsSpan().SequenceEqual(target.shape) || (target.dim() == 0 && value.shape is [1]);
-        return !sameShape ? $"has shape [{string.Join(", ", value.shape)}]; the module's is [{string.Join(", ", target.shape)}]"
-            : value.is_complex() && !target.is_complex() ? $"is {value.dtype.ToElementType().Name()}, which does not convert to the module's {target.dtype.ToElementType().Name()}"
+        var sameShape = value.Shape.SequenceEqual(target.shape) || (target.dim() == 0 && value.Shape is [1]);
+        return !sameShape ? $"has shape [{string.Join(", ", value.Shape)}]; the module's is [{string.Join(", ", target.shape)}]"
+            : value.Type is ElementType.Complex64 or ElementType.Complex128 && !target.is_complex() ? $"is {value.Type.Name()}, which does not convert to the module's {target.dtype.ToElementType().Name()}"
             : null;
     }
 }

@@ -52,7 +52,7 @@ internal sealed class OptimizerStreams(EngineHost engine, RequestIdStore once, S
     {
         var scalars = new Dictionary<string, double>(header.State.Scalars, StringComparer.Ordinal);
         var optimizer = await module.LoadOptimizerStateAsync(
-            header.Optimizer, TrainingMapping.ToStateGroups(header.State), scalars, upload,
+            header.Optimizer, TrainingMapping.ToStateGroups(header.State), scalars, upload, "header.state",
             header.HasIfGeneration ? header.IfGeneration : null, cancellationToken).ConfigureAwait(false);
         return new V1.LoadOptimizerStateResponse { Optimizer = TrainingMapping.ToOptimizer(optimizer) };
     }

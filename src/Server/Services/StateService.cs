@@ -30,9 +30,10 @@ internal sealed class StateService(EngineHost engine, RequestIdStore once, Sconc
             ?? throw EngineException.Invalid("header", "is missing: the first message must be a header", "BAD_STREAM");
         RequestFacts.Remember(context, header);
 
-        // Asked for first, so that a mistyped name does not cost an upload.
+        // Asked for first, so that a mistyped name or key does not cost an upload.
         var module = engine.GetModule(header.Module);
         using var upload = engine.ReserveState([.. header.Entries.Select(TrainingMapping.ToEntryInfo)], "header.entries");
+        await module.CheckStateAsync(header.Path, upload.Entries, !header.HasStrict || header.Strict, "header.entries", context.CancellationToken).ConfigureAwait(false);
         var digest = await reader.ReceiveAsync(upload).ConfigureAwait(false);
         return await once.RunAsync(header, header.RequestId, (h, cancellationToken) => LoadAsync(module, h, upload, cancellationToken), context.CancellationToken, digest, "header.request_id").ConfigureAwait(false);
     }

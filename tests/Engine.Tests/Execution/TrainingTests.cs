@@ -140,7 +140,7 @@ public sealed class TrainingTests
         {
             Assert.Contains(state.Tensors.Entries, entry => entry.Key == "0.exp_avg");
             using var upload = Upload(host, state.Tensors);
-            var loaded = await b.LoadOptimizerStateAsync("", state.Groups, state.Scalars, upload, null, default);
+            var loaded = await b.LoadOptimizerStateAsync("", state.Groups, state.Scalars, upload, "state", null, default);
             Assert.Equal("Adam", loaded.Type);
         }
 
