@@ -124,6 +124,12 @@ public sealed class EngineHost : IAsyncDisposable
     public IReadOnlyList<HostedModule> ListModules(string prefix)
     {
         ArgumentNullException.ThrowIfNull(prefix);
+        if (prefix.Length > 0)
+        {
+            // What no name can begin with is a mistake, not a question.
+            Ids.Check(prefix, "prefix");
+        }
+
         return [.. _modules.Values.Where(module => module.Name.StartsWith(prefix, StringComparison.Ordinal)).OrderBy(module => module.Name, StringComparer.Ordinal)];
     }
 
@@ -202,7 +208,7 @@ public sealed class EngineHost : IAsyncDisposable
         }, cancellationToken).ConfigureAwait(false);
     }
 
-    /// <summary>Reserves memory for a state dict that is to be received.</summary>
+    /// <summary>Begins to receive a state dict.</summary>
     /// <param name="entries">What will come.</param>
     /// <param name="field">Where the list stands in the request.</param>
     /// <exception cref="EngineException">The list is malformed, or does not fit the memory budget.</exception>

@@ -109,7 +109,7 @@ internal sealed class ForwardWork(ModuleState state, HostServices host, ForwardC
     private ForwardOutcome Record(ModuleNode node, HookRun? run)
     {
         var ttl = TimeToLive.Check(call.GraphTtl, host.Options.GraphTtl, host.Options, call.Inputs.FieldPrefix + "graph_ttl");
-        var owner = host.Sessions.Find(call.Session);
+        var owner = host.Sessions.Find(call.Session, call.Inputs.FieldPrefix + "session");
         state.Graphs.CheckRoom();
         using var memory = state.NewCallMemory(MemoryUse.Graphs, recording: true);
         var context = new CallContext(call.Path) { CountBytes = true, Memory = memory, Hooks = run };

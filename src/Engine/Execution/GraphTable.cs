@@ -185,8 +185,11 @@ internal sealed class GraphTable(string module, EngineOptions options, TimeProvi
             + (recorded == now ? " (a forward in training mode has moved running statistics)" : "") + "; call Forward again with record_graph",
             new ResourceRef("graph", id));
 
-    private static EngineException NotFound(string id) =>
-        EngineException.NotFound("graph", id, "it may have been released or have expired; Forward with record_graph makes one");
+    private static EngineException NotFound(string id)
+    {
+        Ids.Check(id, "graph");
+        return EngineException.NotFound("graph", id, "it may have been released or have expired; Forward with record_graph makes one");
+    }
 
     // None of them is in use: only calls that have the module to themselves change it.
     private List<LiveGraph> RemoveAll(Func<LiveGraph, bool> which, bool remember)

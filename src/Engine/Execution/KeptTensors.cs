@@ -153,9 +153,11 @@ public sealed class KeptTensors
 
     /// <summary>The kept tensors by id.</summary>
     /// <param name="session">Only those that this session owns; empty lists all.</param>
+    /// <exception cref="EngineException">There is no such session.</exception>
     public IReadOnlyList<KeptTensorInfo> List(string session)
     {
         ArgumentNullException.ThrowIfNull(session);
+        _ = _sessions.Find(session);
         var now = _time.GetUtcNow();
         lock (_lock)
         {

@@ -42,8 +42,23 @@ public sealed class SessionTable
     }
 
     /// <summary>The session with an id, or null for the empty id.</summary>
-    internal Session? Find(string id) =>
-        id.Length == 0 ? null : _sessions.TryGetValue(id, out var session) ? session : throw NotFound(id);
+    /// <param name="id">The id.</param>
+    /// <param name="field">Where it stands in the request.</param>
+    internal Session? Find(string id, string field = "session")
+    {
+        if (id.Length == 0)
+        {
+            return null;
+        }
+
+        if (_sessions.TryGetValue(id, out var session))
+        {
+            return session;
+        }
+
+        Ids.Check(id, field);
+        throw NotFound(id);
+    }
 
     internal static EngineException NotFound(string id) => EngineException.NotFound("session", id, "it may have ended; OpenSession opens one");
 

@@ -21,9 +21,7 @@ internal static class TensorMapping
 
         if (tensor.HasKeptId)
         {
-            return (uint)tensor.Dtype <= (uint)V1.DataType.Complex128
-                ? TensorInput.Kept(tensor.KeptId, (ElementType)tensor.Dtype)
-                : throw EngineException.Invalid(Path(prefix, name, index) + ".dtype", $"is {(int)tensor.Dtype}, which is no DataType of contract {Interceptors.Handshake.ContractVersion}");
+            return TensorInput.Kept(tensor.KeptId, ToElementType(tensor.Dtype, Path(prefix, name, index) + ".dtype"));
         }
 
         return tensor.Dtype == V1.DataType.Unspecified && tensor.Shape.Count == 0
@@ -31,6 +29,11 @@ internal static class TensorMapping
             : throw EngineException.Invalid(
                 Path(prefix, name, index), "has a dtype or a shape but neither data nor kept_id; send one of them, or leave all out for None", "TENSOR_WITHOUT_PAYLOAD");
     }
+
+    /// <summary>An element type, or none where it is unspecified; what is neither is refused.</summary>
+    public static ElementType ToElementType(V1.DataType type, string field) => (uint)type <= (uint)V1.DataType.Complex128
+        ? (ElementType)type
+        : throw EngineException.Invalid(field, $"is {(int)type}, which is no DataType of contract {Interceptors.Handshake.ContractVersion}");
 
     /// <summary>Tensors by position.</summary>
     public static TensorInput[] ToInputs(RepeatedField<V1.Tensor> tensors, string prefix, string name, bool allowNone = true)

@@ -1,7 +1,6 @@
 using Grpc.Core;
 using Sconce.Engine;
 using Sconce.Engine.Execution;
-using Sconce.Engine.Tensors;
 using Sconce.Server.ExactlyOnce;
 using Sconce.Server.Mapping;
 
@@ -71,7 +70,7 @@ internal sealed class ModuleService(EngineHost engine, RequestIdStore once) : V1
         }
 
         long? seed = request.HasSeed ? request.Seed : null;
-        var module = await engine.CreateModuleAsync(request.Module, ModuleMapping.ToSpec(request.Spec), seed, (ElementType)request.Dtype, cancellationToken).ConfigureAwait(false);
+        var module = await engine.CreateModuleAsync(request.Module, ModuleMapping.ToSpec(request.Spec), seed, TensorMapping.ToElementType(request.Dtype, "dtype"), cancellationToken).ConfigureAwait(false);
         return new V1.CreateModuleResponse { Module = ModuleMapping.ToModule(module.Summary) };
     }
 

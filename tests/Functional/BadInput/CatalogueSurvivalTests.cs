@@ -81,7 +81,7 @@ public sealed class CatalogueSurvivalTests
 
         for (var i = 0; i < Forwards; i++)
         {
-            var request = new ForwardRequest { Module = name, RecordGraph = _random.Next(4) == 0 };
+            var request = new ForwardRequest { Module = name, RecordGraph = _random.Next(3) == 0 };
             var required = type.Inputs.Count(input => !input.EndsWith('?'));
             var count = _random.Next(8) == 0 ? _random.Next(5) : _random.Next(required, type.Inputs.Count + 1);
             var shape = Shape();
@@ -90,9 +90,13 @@ public sealed class CatalogueSurvivalTests
                 request.Inputs.Add(Tensor(_random.Next(3) == 0 ? Shape() : shape));
             }
 
-            await SurvivesAsync(
-                $"forward {string.Join(", ", request.Inputs.Select(tensor => $"{tensor.Dtype} {tensor.Shape}"))} of {spec}",
-                options => _stubs.Execution.ForwardAsync(request, options));
+            var what = $"{string.Join(", ", request.Inputs.Select(tensor => $"{tensor.Dtype} {tensor.Shape}"))} of {spec}";
+            if (await AnswerAsync($"forward {what}", options => _stubs.Execution.ForwardAsync(request, options)) is { Graph: { } graph, Output: { } output })
+            {
+                // Gradients as large as the outputs, of those that can have one.
+                var backward = new BackwardRequest { Module = name, Graph = graph.Id, OutputGrads = { Flatten(output).Select(tensor => HasGradient(tensor) ? tensor : new Tensor()) } };
+                await SurvivesAsync($"backward of {what}", options => _stubs.Execution.BackwardAsync(backward, options));
+            }
         }
 
         await SurvivesAsync("delete", options => _stubs.Modules.DeleteModuleAsync(new() { Module = name }, options));
@@ -157,17 +161,21 @@ public sealed class CatalogueSurvivalTests
 
     /// <summary>Makes a call; true where it succeeded. What it should never answer is a fault, and a server that died is started anew.</summary>
     private async Task<bool> SurvivesAsync<T>(string what, Func<CallOptions, AsyncUnaryCall<T>> call)
+        where T : class => await AnswerAsync(what, call) is not null;
+
+    /// <summary>The same with its answer; null where there is none.</summary>
+    private async Task<T?> AnswerAsync<T>(string what, Func<CallOptions, AsyncUnaryCall<T>> call)
+        where T : class
     {
         try
         {
-            await call(new CallOptions(deadline: DateTime.UtcNow + CallLimit));
-            return true;
+            return await call(new CallOptions(deadline: DateTime.UtcNow + CallLimit));
         }
         catch (RpcException e)
         {
             if (Refusals.Contains(e.StatusCode) || (e.StatusCode == StatusCode.NotFound && _faults.Count > 0))
             {
-                return false;
+                return null;
             }
 
             await Task.Delay(300); // a process that dies takes a moment to be gone
@@ -179,9 +187,14 @@ public sealed class CatalogueSurvivalTests
                 await StartAsync();
             }
 
-            return false;
+            return null;
         }
     }
+
+    private static IEnumerable<Tensor> Flatten(V1.Value value) => value.Tuple is { } tuple ? tuple.Items.SelectMany(Flatten) : [value.Tensor];
+
+    private static bool HasGradient(Tensor tensor) =>
+        tensor.Dtype is DataType.Float16 or DataType.Bfloat16 or DataType.Float32 or DataType.Float64 or DataType.Complex64 or DataType.Complex128;
 
     private async Task StartAsync()
     {

@@ -1,0 +1,137 @@
+using Grpc.Core;
+
+namespace Sconce.Server.Tests.Wire;
+
+/// <summary>The conditions that every changing call may carry, on every call that takes them: a stale generation is ABORTED, a bad request_id INVALID_ARGUMENT.</summary>
+public sealed class ConditionTests : IAsyncLifetime
+{
+    private const ulong Stale = 99;
+
+    private static readonly V1.Tensor One = Make.Floats([1, 1], 1);
+
+    private static readonly V1.Loss Mse = new() { Type = "MSELoss" };
+
+    private static readonly Dictionary<string, Func<RunningServer, string, ulong?, Task>> Rpcs = new()
+    {
+        ["CreateModule"] = (s, id, _) => s.Modules.CreateModuleAsync(new() { Module = "new", Spec = Make.Linear(1, 1), RequestId = id }).ResponseAsync,
+        ["DeleteModule"] = (s, id, at) => s.Modules.DeleteModuleAsync(At(new V1.DeleteModuleRequest { Module = "m", RequestId = id }, at)).ResponseAsync,
+        ["CopyModule"] = (s, id, at) => s.Modules.CopyModuleAsync(At(new V1.CopyModuleRequest { Module = "m", Copy = "c", RequestId = id }, at)).ResponseAsync,
+        ["Train"] = (s, id, at) => s.Modules.TrainAsync(At(new V1.TrainRequest { Module = "m", RequestId = id }, at)).ResponseAsync,
+        ["SetTrainPolicy"] = (s, id, at) => s.Modules.SetTrainPolicyAsync(At(new V1.SetTrainPolicyRequest { Module = "m", RequestId = id }, at)).ResponseAsync,
+        ["RequiresGrad"] = (s, id, at) => s.Modules.RequiresGradAsync(At(new V1.RequiresGradRequest { Module = "m", RequestId = id }, at)).ResponseAsync,
+        ["ZeroGrad"] = (s, id, at) => s.Modules.ZeroGradAsync(At(new V1.ZeroGradRequest { Module = "m", RequestId = id }, at)).ResponseAsync,
+        ["To"] = (s, id, at) => s.Modules.ToAsync(At(new V1.ToRequest { Module = "m", Conversion = V1.Conversion.Half, RequestId = id }, at)).ResponseAsync,
+        ["Apply"] = (s, id, at) => s.Modules.ApplyAsync(At(new V1.ApplyRequest { Module = "m", Function = "zeros_", RequestId = id }, at)).ResponseAsync,
+        ["Backward"] = (s, id, at) => s.Execution.BackwardAsync(At(new V1.BackwardRequest { Module = "m", Graph = "g", RequestId = id }, at)).ResponseAsync,
+        ["LoadStateDict"] = (s, id, at) => SendAsync(s.State.LoadStateDict(), new() { Header = At(new V1.LoadStateDictHeader { Module = "m", Strict = false, RequestId = id }, at) }, new() { End = new() }),
+        ["PutTensor"] = (s, id, _) => s.Tensors.PutTensorAsync(new() { Tensor = One, RequestId = id }).ResponseAsync,
+        ["DropTensor"] = (s, id, _) => s.Tensors.DropTensorAsync(new() { Id = "t", RequestId = id }).ResponseAsync,
+        ["ForwardBackward"] = (s, id, at) => s.Training.ForwardBackwardAsync(At(new V1.ForwardBackwardRequest { Module = "m", Inputs = { One }, Targets = { One }, Loss = Mse, RequestId = id }, at)).ResponseAsync,
+        ["CreateOptimizer"] = (s, id, at) => s.Training.CreateOptimizerAsync(At(new V1.CreateOptimizerRequest { Module = "m", Optimizer = "o", Type = "SGD", RequestId = id }, at)).ResponseAsync,
+        ["AddParamGroup"] = (s, id, at) => s.Training.AddParamGroupAsync(At(new V1.AddParamGroupRequest { Module = "m", Group = new() { Parameters = { "bias" } }, RequestId = id }, at)).ResponseAsync,
+        ["DeleteOptimizer"] = (s, id, at) => s.Training.DeleteOptimizerAsync(At(new V1.DeleteOptimizerRequest { Module = "m", RequestId = id }, at)).ResponseAsync,
+        ["LoadOptimizerState"] = (s, id, at) => SendAsync(s.Training.LoadOptimizerState(), new() { Header = At(new V1.LoadOptimizerStateHeader { Module = "m", State = new(), RequestId = id }, at) }, new() { End = new() }),
+        ["OptimizerStep"] = (s, id, at) => s.Training.OptimizerStepAsync(At(new V1.OptimizerStepRequest { Module = "m", RequestId = id }, at)).ResponseAsync,
+        ["TrainStep"] = (s, id, at) => s.Training.TrainStepAsync(Step(id, at)).ResponseAsync,
+        ["TrainStream"] = (s, id, at) => StreamAsync(s, new() { Step = Step(id, at), StopOnError = true }),
+        ["SetLearningRate"] = (s, id, at) => s.Training.SetLearningRateAsync(At(new V1.SetLearningRateRequest { Module = "m", Lr = 1, RequestId = id }, at)).ResponseAsync,
+        ["CreateScheduler"] = (s, id, at) => s.Training.CreateSchedulerAsync(At(new V1.CreateSchedulerRequest { Module = "m", Type = "StepLR", Args = Make.Args(("step_size", 1)), RequestId = id }, at)).ResponseAsync,
+        ["SchedulerStep"] = (s, id, at) => s.Training.SchedulerStepAsync(At(new V1.SchedulerStepRequest { Module = "m", RequestId = id }, at)).ResponseAsync,
+        ["ClipGradients"] = (s, id, at) => s.Training.ClipGradientsAsync(At(new V1.ClipGradientsRequest { Module = "m", Clip = new() { MaxNorm = 1 }, RequestId = id }, at)).ResponseAsync,
+        ["ManualSeed"] = (s, id, _) => s.Training.ManualSeedAsync(new() { Module = "m", Seed = 1, RequestId = id }).ResponseAsync,
+        ["Forward"] = (s, _, at) => s.Execution.ForwardAsync(At(Make.Forward("m", One), at)).ResponseAsync,
+        ["Call"] = (s, _, at) => s.Execution.CallAsync(new() { Forward = At(Make.Forward("m", One), at) }).ResponseAsync,
+    };
+
+    private RunningServer _server = null!;
+
+    public static TheoryData<string> WithGeneration => [.. Rpcs.Keys.Except(["CreateModule", "PutTensor", "DropTensor", "ManualSeed"])];
+
+    public static TheoryData<string> WithRequestId => [.. Rpcs.Keys.Except(["Forward", "Call"])];
+
+    public async ValueTask InitializeAsync()
+    {
+        _server = await RunningServer.StartAsync();
+        await Make.ModuleAsync(_server, "m", Make.Linear(1, 1));
+        await _server.Training.CreateOptimizerAsync(new V1.CreateOptimizerRequest { Module = "m", Type = "SGD", Groups = { new V1.ParamGroup { Parameters = { "weight" } } } });
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        Assert.Empty(_server.Errors);
+        await _server.DisposeAsync();
+    }
+
+    [Theory]
+    [MemberData(nameof(WithGeneration))]
+    public async Task Stale_generation_is_ABORTED_naming_both(string rpc)
+    {
+        var before = await _server.Modules.DescribeModuleAsync(new V1.DescribeModuleRequest { Module = "m" });
+
+        var refused = (await Refused.OfAsync(Rpcs[rpc](_server, "", Stale))).Is(StatusCode.Aborted, resource: "module");
+
+        Assert.Equal("STALE_GENERATION", refused.Reason);
+        Assert.Contains($"if_generation is {Stale}", refused.Message, StringComparison.Ordinal);
+        Assert.Contains($"generation {before.Module.Generation}", refused.Message, StringComparison.Ordinal);
+        Assert.Equal(before, await _server.Modules.DescribeModuleAsync(new V1.DescribeModuleRequest { Module = "m" }));
+    }
+
+    [Theory]
+    [MemberData(nameof(WithRequestId))]
+    public async Task Malformed_request_id_is_INVALID_ARGUMENT_and_nothing_is_done(string rpc)
+    {
+        var before = await _server.Modules.DescribeModuleAsync(new V1.DescribeModuleRequest { Module = "m" });
+        var field = rpc switch { "LoadStateDict" or "LoadOptimizerState" => "header.request_id", "TrainStream" => "step.request_id", _ => "request_id" };
+        foreach (var id in (string[])["a\n[ERR] forged", "é", "\u001b[31m", new string('x', 129)])
+        {
+            (await Refused.OfAsync(Rpcs[rpc](_server, id, null))).Is(StatusCode.InvalidArgument, field);
+        }
+
+        Assert.Equal(before, await _server.Modules.DescribeModuleAsync(new V1.DescribeModuleRequest { Module = "m" }));
+        Assert.Equal(StatusCode.NotFound, (await RunningServer.RefusedAsync(_server.Modules.GetModuleAsync(new V1.GetModuleRequest { Module = "new" }))).StatusCode);
+        Assert.Empty((await _server.Tensors.ListTensorsAsync(new V1.ListTensorsRequest())).Tensors);
+    }
+
+    private static V1.TrainStepRequest Step(string id, ulong? at) =>
+        At(new V1.TrainStepRequest { Module = "m", Inputs = { One }, Targets = { One }, Loss = Mse, RequestId = id }, at);
+
+    private static T At<T>(T request, ulong? generation)
+        where T : Google.Protobuf.IMessage
+    {
+        if (generation is { } number)
+        {
+            request.Descriptor.FindFieldByName("if_generation").Accessor.SetValue(request, number);
+        }
+
+        return request;
+    }
+
+    private static async Task SendAsync<TRequest, TResponse>(AsyncClientStreamingCall<TRequest, TResponse> call, params TRequest[] messages)
+    {
+        using (call)
+        {
+            try
+            {
+                foreach (var message in messages)
+                {
+                    await call.RequestStream.WriteAsync(message);
+                }
+
+                await call.RequestStream.CompleteAsync();
+            }
+            catch (Exception e) when (e is RpcException or InvalidOperationException)
+            {
+                // Refused at the header; the answer says why.
+            }
+
+            await call.ResponseAsync;
+        }
+    }
+
+    private static async Task StreamAsync(RunningServer server, V1.TrainStreamRequest request)
+    {
+        using var call = server.Training.TrainStream();
+        await call.RequestStream.WriteAsync(request);
+        await call.ResponseStream.MoveNext(default);
+    }
+}
