@@ -187,7 +187,13 @@ public sealed partial class HostedModule
     /// <param name="field">Where the list stands in the request.</param>
     /// <param name="cancellationToken">Takes the call back while it waits.</param>
     public Task CheckStateAsync(string path, IReadOnlyList<StateEntryInfo> entries, bool strict, string field, CancellationToken cancellationToken) =>
-        Read(() => StateLoading.Check(_state.Tree.Find(path), entries, strict, field), cancellationToken);
+        Read(() =>
+        {
+            var subtree = _state.Tree.Find(path);
+
+            // Hooks may rename, drop and convert what comes.
+            return _state.Hooks.Plan.LoadStateDictPre.Count > 0 ? null : StateLoading.Check(subtree, entries, strict, field).Outcome;
+        }, cancellationToken);
 
     /// <summary>Copies received tensors into parameters and buffers, all of them or none; live graphs are invalidated.</summary>
     /// <param name="target">The submodule; keys are relative to it.</param>

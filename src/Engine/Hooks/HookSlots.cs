@@ -1,5 +1,4 @@
 using Sconce.Engine.Execution;
-using Sconce.Engine.Modules;
 using Sconce.Engine.Tensors;
 using static TorchSharp.torch;
 
