@@ -28,8 +28,8 @@ public static class StateLoading
 
         // What can fail for lack of memory happens before the first value is in place. As in PyTorch the last name of a shared tensor in the
         // order of the state dict decides what it holds, whatever the order of the entries.
-        var converted = entries.Zip(targets).Where(pair => pair.Second is not null).OrderBy(pair => pair.Second!.Value.Place)
-            .Select(pair => (Target: pair.Second!.Value.Tensor, Value: pair.First.Value.to(pair.Second.Value.Tensor.dtype, pair.Second.Value.Tensor.device))).ToList();
+        var converted = entries.Zip(targets).Where(pair => pair.Second.Tensor is not null).OrderBy(pair => pair.Second.Place)
+            .Select(pair => (Target: pair.Second.Tensor!, Value: pair.First.Value.to(pair.Second.Tensor!.dtype, pair.Second.Tensor.device))).ToList();
         foreach (var (target, value) in converted)
         {
             _ = target.copy_(value.reshape(target.shape));
@@ -43,16 +43,16 @@ public static class StateLoading
     /// <param name="entries">What is to be loaded.</param>
     /// <param name="strict">Whether missing and unexpected keys are refused.</param>
     /// <param name="field">Path of the entries in the request.</param>
-    /// <returns>What a load would leave out, and where each entry goes; null for an unexpected one.</returns>
+    /// <returns>What a load would leave out, and where each entry goes, by its place in the state dict; no tensor for an unexpected one.</returns>
     /// <exception cref="EngineException">As for <see cref="Load"/>.</exception>
-    internal static (LoadOutcome Outcome, IReadOnlyList<(int Place, Tensor Tensor)?> Targets) Check(ModuleNode subtree, IReadOnlyList<StateEntryInfo> entries, bool strict, string field)
+    internal static (LoadOutcome Outcome, IReadOnlyList<(int Place, Tensor? Tensor)> Targets) Check(ModuleNode subtree, IReadOnlyList<StateEntryInfo> entries, bool strict, string field)
     {
         var state = ModuleTree.State(subtree);
         var known = state.Select((entry, place) => (entry.Key, entry.Tensor, Place: place)).ToDictionary(target => target.Key, StringComparer.Ordinal);
         var given = new HashSet<string>(StringComparer.Ordinal);
         var unexpected = new List<string>();
         var wrong = new List<FieldViolation>();
-        var targets = new (int Place, Tensor Tensor)?[entries.Count];
+        var targets = new (int, Tensor?)[entries.Count];
         for (var i = 0; i < entries.Count; i++)
         {
             var key = entries[i].Key;
