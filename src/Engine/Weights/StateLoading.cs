@@ -22,11 +22,11 @@ public static class StateLoading
     {
         ArgumentNullException.ThrowIfNull(entries);
         var state = ModuleTree.State(subtree);
-        var targets = state.Select((entry, place) => (entry.Key, entry.Tensor, Place: place)).ToDictionary(target => target.Key, StringComparer.Ordinal);
+        var targets = state.Select((entry, place) => (Entry: entry, Place: place)).ToDictionary(target => target.Entry.Key, StringComparer.Ordinal);
         var given = new HashSet<string>(StringComparer.Ordinal);
         var unexpected = new List<string>();
         var wrong = new List<FieldViolation>();
-        var copies = new List<(int Place, Tensor Target, Tensor Value)>();
+        var copies = new List<(int Place, StateEntry Target, Tensor Value)>();
         for (var i = 0; i < entries.Count; i++)
         {
             var (key, value) = entries[i];
@@ -42,13 +42,13 @@ public static class StateLoading
                     wrong.Add(new($"{field}[{i}]", $"{EngineException.Quote(key)} is unexpected: the module has no such parameter or buffer"));
                 }
             }
-            else if (Mismatch(target.Tensor, value) is { } mismatch)
+            else if (Mismatch(target.Entry, value) is { } mismatch)
             {
                 wrong.Add(new($"{field}[{i}]", $"{EngineException.Quote(key)} {mismatch}"));
             }
             else
             {
-                copies.Add((target.Place, target.Tensor, value));
+                copies.Add((target.Place, target.Entry, value));
             }
         }
 
@@ -68,17 +68,32 @@ public static class StateLoading
 
         // What can fail for lack of memory happens before the first value is in place. As in PyTorch the last name of a shared tensor in the
         // order of the state dict decides what it holds, whatever the order of the entries.
-        var converted = copies.OrderBy(copy => copy.Place).Select(copy => (copy.Target, Value: copy.Value.to(copy.Target.dtype, copy.Target.device))).ToList();
+        var converted = copies.OrderBy(copy => copy.Place)
+            .Select(copy => (copy.Target, Value: copy.Target.IsExtraState ? copy.Value.clone() : copy.Value.to(copy.Target.Tensor.dtype, copy.Target.Tensor.device))).ToList();
         foreach (var (target, value) in converted)
         {
-            _ = target.copy_(value.reshape(target.shape));
+            if (target.IsExtraState)
+            {
+                NativeSetData.SetData(target.Tensor, value);
+            }
+            else
+            {
+                _ = target.Tensor.copy_(value.reshape(target.Tensor.shape));
+            }
         }
 
         return new LoadOutcome(missing, unexpected);
     }
 
-    private static string? Mismatch(Tensor target, Tensor value)
+    private static string? Mismatch(StateEntry entry, Tensor value)
     {
+        if (entry.IsExtraState)
+        {
+            // Its length is the caller's matter.
+            return value.dtype == ScalarType.Byte && value.dim() == 1 ? null : $"is {CallFailure.Describe(value)}; extra state is bytes, so one dimension of uint8";
+        }
+
+        var target = entry.Tensor;
         // As PyTorch: what was saved as one element of a list before there were scalars loads into a scalar.
         var sameShape = value.shape.AsSpan().SequenceEqual(target.shape) || (target.dim() == 0 && value.shape is [1]);
         return !sameShape ? $"has shape [{string.Join(", ", value.shape)}]; the module's is [{string.Join(", ", target.shape)}]"

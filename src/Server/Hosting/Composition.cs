@@ -64,6 +64,7 @@ internal static class Composition
             .AddSingleton<EarlyFailures>()
             .AddSingleton<RequestIdStore>()
             .AddSingleton<Pipeline>()
+            .AddSingleton<RegistrationCalls>()
             .AddSingleton<OptimizerCalls>()
             .AddSingleton<OptimizerStreams>()
             // grpc-dotnet makes services and interceptors anew for every call unless the container holds them.
