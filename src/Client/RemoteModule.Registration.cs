@@ -135,7 +135,9 @@ public sealed partial class RemoteModule
     {
         var request = new GetExtraStateRequest { Module = Name, Path = Path };
         var response = await SendAsync(Rpc.Modules.GetExtraStateAsync, request, cancellationToken).ConfigureAwait(false);
-        return response.HasState ? response.State.Memory : null;
+
+        // A bare null would become memory of no bytes.
+        return response.HasState ? response.State.Memory : (ReadOnlyMemory<byte>?)null;
     }
 
     private async Task<RemoteModule> AddModuleAsync(string name, AddModuleRequest request, CancellationToken cancellationToken)

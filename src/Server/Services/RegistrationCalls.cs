@@ -72,7 +72,10 @@ internal sealed class RegistrationCalls(EngineHost engine)
     public async Task<V1.SetExtraStateResponse> SetExtraStateAsync(V1.SetExtraStateRequest request, CancellationToken cancellationToken)
     {
         var target = new ChangeTarget(request.Path, request.HasIfGeneration ? request.IfGeneration : null);
-        var summary = await engine.GetModule(request.Module).SetExtraStateAsync(target, request.HasState ? request.State.Memory : null, cancellationToken).ConfigureAwait(false);
+
+        // A bare null would become memory of no bytes.
+        var state = request.HasState ? request.State.Memory : (ReadOnlyMemory<byte>?)null;
+        var summary = await engine.GetModule(request.Module).SetExtraStateAsync(target, state, cancellationToken).ConfigureAwait(false);
         return new() { Module = ModuleMapping.ToModule(summary) };
     }
 
