@@ -45,7 +45,10 @@ public sealed class EngineHost : IAsyncDisposable
         var ledger = new MemoryLedger(options);
         var sessions = new SessionTable(options, time);
         _services = new HostServices(
-            options, new LanePool(options.Lanes), new Admission(options), ledger, sessions, new KeptTensors(options, ledger, sessions, time), time, _log, name => _modules.GetValueOrDefault(name));
+            options, new LanePool(options.Lanes), new Admission(options), ledger, sessions, new KeptTensors(options, ledger, sessions, time), time, _log, name => _modules.GetValueOrDefault(name))
+        {
+            Usage = new ApiUsage(_log),
+        };
         _gate = new Gate(_services.Lanes, _services.Admission, "");
         _sweeper = time.CreateTimer(static host => ((EngineHost)host!).Sweep(), this, SweepEvery, SweepEvery);
     }
@@ -58,6 +61,9 @@ public sealed class EngineHost : IAsyncDisposable
 
     /// <summary>The kept tensors.</summary>
     public KeptTensors Tensors => _services.Tensors;
+
+    /// <summary>What is used of the interface.</summary>
+    public ApiUsage Usage => _services.Usage;
 
     /// <summary>The open sessions.</summary>
     public SessionTable Sessions => _services.Sessions;
@@ -93,7 +99,9 @@ public sealed class EngineHost : IAsyncDisposable
                         random.Seed(number);
                     }
 
-                    return random.Run(() => ModuleBuilder.Build(spec, floatType, limits));
+                    var tree = random.Run(() => ModuleBuilder.Build(spec, floatType, limits));
+                    Usage.Created(tree.Root);
+                    return tree;
                 });
             }, cancellationToken).ConfigureAwait(false));
         }
@@ -243,6 +251,7 @@ public sealed class EngineHost : IAsyncDisposable
 
         await DrainAsync(TimeSpan.FromSeconds(5)).ConfigureAwait(false);
         await _sweeper.DisposeAsync().ConfigureAwait(false);
+        Usage.Dispose();
         if (!_services.Lanes.Stop(TimeSpan.FromSeconds(5)))
         {
             // A native call never came back; to free what it uses would end the process the hard way.

@@ -84,6 +84,7 @@ public sealed partial class HostedModule
             var bytes = ModuleBuilder.EstimateBytes(spec, floatType, Limits);
             using var charge = new MemoryCharge(_host.Ledger, MemoryUse.Modules, "a child of module", Name, bytes);
             var child = _state.DrawSurely(() => ModuleBuilder.Build(spec, floatType, Limits), seed);
+            _host.Usage.Created(child.Root);
             try
             {
                 Registration().Module(target.Path, name, child.Root, "spec");
