@@ -140,6 +140,20 @@ public sealed partial class RemoteModule
         return response.HasState ? response.State.Memory : (ReadOnlyMemory<byte>?)null;
     }
 
+    /// <summary>
+    /// Writes the state dict to a file that other processes of the server's host can map (nn.Module.share_memory). It is a copy of one moment, unlike
+    /// PyTorch's, where the processes share the memory itself.
+    /// </summary>
+    /// <param name="cancellationToken">Stops waiting.</param>
+    /// <returns>The file, in the safetensors layout; the next call, and the module's end, delete it.</returns>
+    public Task<ShareMemoryResponse> ShareMemoryAsync(CancellationToken cancellationToken = default)
+    {
+        var request = new ShareMemoryRequest { Module = Name, Path = Path, RequestId = NewRequestId() };
+        if (IfGeneration is { } generation)
+            request.IfGeneration = generation;
+        return SendAsync(Rpc.Modules.ShareMemoryAsync, request, cancellationToken);
+    }
+
     private async Task<RemoteModule> AddModuleAsync(string name, AddModuleRequest request, CancellationToken cancellationToken)
     {
         ArgumentException.ThrowIfNullOrEmpty(name);

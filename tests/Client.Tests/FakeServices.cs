@@ -72,6 +72,9 @@ internal sealed class FakeModules(Script script) : ModuleService.ModuleServiceBa
 
     public override Task<GetExtraStateResponse> GetExtraState(GetExtraStateRequest request, ServerCallContext context) =>
         script.AnswerAsync<GetExtraStateRequest, GetExtraStateResponse>(request, context);
+
+    public override Task<ShareMemoryResponse> ShareMemory(ShareMemoryRequest request, ServerCallContext context) =>
+        script.AnswerAsync<ShareMemoryRequest, ShareMemoryResponse>(request, context, () => new ShareMemoryResponse { File = "/dev/shm/x" });
 }
 
 internal sealed class FakeExecution(Script script) : ExecutionService.ExecutionServiceBase

@@ -88,6 +88,7 @@ public sealed class MemberTests
         await module.AddModuleAsync("again", root.GetSubmodule("body.head"));
         await module.SetExtraStateAsync("ab"u8.ToArray());
         await module.SetExtraStateAsync(null);
+        Assert.Equal("/dev/shm/x", (await module.ShareMemoryAsync()).File);
 
         var parameters = server.Seen<RegisterParameterRequest>();
         Assert.Equal([("scale", false, ""), ("none", true, ""), ("weight", false, "wte.weight")], parameters.Select(request => (request.Name, request.RequiresGrad, request.Share)));

@@ -70,6 +70,9 @@ public sealed class EngineOptions
     /// <summary>Most submodules in a spec.</summary>
     public int MaxSubmodules { get; set; } = 10_000;
 
+    /// <summary>Directory for the files of ShareMemory, e.g. <c>/dev/shm</c>; empty refuses them.</summary>
+    public string SharedMemoryDir { get; set; } = "";
+
     /// <summary>What is wrong with the options, each as a sentence that names the setting; empty where all is well.</summary>
     public IReadOnlyList<string> Validate()
     {
@@ -77,6 +80,11 @@ public sealed class EngineOptions
         if (Device is not "cpu")
         {
             errors.Add($"{nameof(Device)} is \"{Device}\"; it must be \"cpu\": this build has no other device");
+        }
+
+        if (SharedMemoryDir.Length > 0 && !(Path.IsPathRooted(SharedMemoryDir) && Directory.Exists(SharedMemoryDir)))
+        {
+            errors.Add($"{nameof(SharedMemoryDir)} is \"{SharedMemoryDir}\"; it must be the absolute path of a directory that exists, or empty");
         }
 
         AtLeast(Lanes, 1, nameof(Lanes));

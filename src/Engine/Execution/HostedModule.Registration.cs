@@ -165,6 +165,18 @@ public sealed partial class HostedModule
         return Copy(NodeDescriber.Describe(slot) with { Name = name }, slot.Tensor);
     }, cancellationToken);
 
+    /// <summary>
+    /// <c>nn.Module.share_memory</c>, as a copy: writes the state dict to a file that other processes of the host can map. The module has one such file;
+    /// it goes with the next one, and with the module.
+    /// </summary>
+    /// <param name="target">The submodule; keys are relative to it.</param>
+    /// <param name="cancellationToken">Takes the call back while it waits.</param>
+    public Task<SharedMemory> ShareMemoryAsync(ChangeTarget target, CancellationToken cancellationToken) => Change(target.IfGeneration, () =>
+    {
+        var file = _state.Share(_state.Tree.Find(target.Path));
+        return new SharedMemory(file.Path, file.Bytes, _state.Generation);
+    }, cancellationToken);
+
     private BuildLimits Limits => new(_host.Options.MaxSpecDepth, _host.Options.MaxSubmodules);
 
     private Registration Registration() => new(_state.Tree, Limits, _state.Optimizers.HolderOf);

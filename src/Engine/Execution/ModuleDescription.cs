@@ -94,6 +94,12 @@ public sealed record TensorDescription(string Name, ElementType Type, IReadOnlyL
 /// <param name="Generation">Generation of the module at the copy.</param>
 public sealed record NamedValue(TensorDescription Info, StateSnapshot? Value, ulong Generation);
 
+/// <summary>A file with a copy of a state dict.</summary>
+/// <param name="File">Its path.</param>
+/// <param name="Bytes">Its size.</param>
+/// <param name="Generation">Generation of the module at the copy.</param>
+public sealed record SharedMemory(string File, long Bytes, ulong Generation);
+
 /// <summary>What a conversion did.</summary>
 /// <param name="Module">Summary of the module.</param>
 /// <param name="Warnings">What PyTorch warns of in such a conversion, in its words.</param>

@@ -20,6 +20,7 @@ internal sealed class ModuleState : IDisposable
     private ModuleSummary _summary = null!;
     private long _trainableBytes;
     private bool _deleted;
+    private SharedStateFile? _shared;
 
     /// <summary>Takes over a tree and the charge for it.</summary>
     public ModuleState(string name, ModuleTree tree, RandomStream random, MemoryCharge weights, HostServices host)
@@ -208,6 +209,20 @@ internal sealed class ModuleState : IDisposable
         }
     }
 
+    /// <summary>Writes a state dict to a file for other processes, in the place of the one before.</summary>
+    public SharedStateFile Share(ModuleNode subtree)
+    {
+        var directory = _host.Options.SharedMemoryDir;
+        if (directory.Length == 0)
+        {
+            throw EngineException.Precondition("SHARED_MEMORY_OFF", "this server writes no shared memory: its operator has not set shared_memory_dir; GetStateDict gives the same over the wire");
+        }
+
+        var file = SharedStateFile.Write(directory, ModuleTree.State(subtree), _host.Ledger, Name);
+        _shared?.Dispose();
+        return _shared = file;
+    }
+
     /// <summary>Charges, before a backward, the gradients that it may make.</summary>
     public void ChargeGradients()
     {
@@ -236,6 +251,7 @@ internal sealed class ModuleState : IDisposable
         _deleted = true;
         Graphs.Clear();
         Hooks.Dispose();
+        _shared?.Dispose();
         Optimizers.Dispose();
         Tree.Dispose();
         _random.Dispose();

@@ -84,6 +84,9 @@ internal sealed class ModuleService(EngineHost engine, RequestIdStore once, Regi
     public override Task<V1.GetExtraStateResponse> GetExtraState(V1.GetExtraStateRequest request, ServerCallContext context) =>
         registration.GetExtraStateAsync(request, context.CancellationToken);
 
+    public override Task<V1.ShareMemoryResponse> ShareMemory(V1.ShareMemoryRequest request, ServerCallContext context) =>
+        once.RunAsync(request, request.RequestId, registration.ShareMemoryAsync, context.CancellationToken);
+
     private async Task<V1.CreateModuleResponse> CreateAsync(V1.CreateModuleRequest request, CancellationToken cancellationToken)
     {
         if (request.Spec is null)

@@ -85,6 +85,13 @@ internal sealed class RegistrationCalls(EngineHost engine)
         return state is null ? new() : new() { State = UnsafeByteOperations.UnsafeWrap(state) };
     }
 
+    public async Task<V1.ShareMemoryResponse> ShareMemoryAsync(V1.ShareMemoryRequest request, CancellationToken cancellationToken)
+    {
+        var target = new ChangeTarget(request.Path, request.HasIfGeneration ? request.IfGeneration : null);
+        var shared = await engine.GetModule(request.Module).ShareMemoryAsync(target, cancellationToken).ConfigureAwait(false);
+        return new() { File = shared.File, Bytes = (ulong)shared.Bytes, Generation = shared.Generation };
+    }
+
     private static TensorInput ToInput(V1.Tensor? tensor) => tensor is null ? TensorInput.None : TensorMapping.ToInput(tensor, "", "tensor", -1);
 
     private static V1.Tensor? ToTensor(NamedValue value, IResponseMemory memory)

@@ -157,6 +157,14 @@ public sealed class RegistrationTests(SharedServer server) : ServerTest(server)
         }
     }
 
+    [Fact]
+    public async Task Shared_memory_that_the_operator_did_not_enable_names_the_setting()
+    {
+        var module = await CreateAsync(Specs.Linear);
+        (await Refusal.OfAsync(async () => await Stubs.Modules.ShareMemoryAsync(new() { Module = module }), StatusCode.FailedPrecondition, "shared_memory_dir")).For("SHARED_MEMORY_OFF");
+        await Refusal.OfAsync(async () => await Stubs.Modules.ShareMemoryAsync(new() { Module = module, Path = "7" }), StatusCode.NotFound, "\"7\"");
+    }
+
     private Task<RegisterParameterResponse> ParameterAsync(RegisterParameterRequest request) => Stubs.Modules.RegisterParameterAsync(request).ResponseAsync;
 
     private Task<RegisterBufferResponse> BufferAsync(RegisterBufferRequest request) => Stubs.Modules.RegisterBufferAsync(request).ResponseAsync;
