@@ -44,6 +44,7 @@ internal static class SconceCommand
             new ForwardCommand(terminal),
             new TrainCommand(terminal),
             new ToCommand(terminal),
+            new ApplyCommand(terminal),
             new StateCommand(terminal),
             new DeleteCommand(terminal),
             new VersionCommand(terminal),
