@@ -171,10 +171,10 @@ public sealed partial class HostedModule
     /// </summary>
     /// <param name="target">The submodule; keys are relative to it.</param>
     /// <param name="cancellationToken">Takes the call back while it waits.</param>
-    public Task<SharedMemory> ShareMemoryAsync(ChangeTarget target, CancellationToken cancellationToken) => Change(target.IfGeneration, () =>
+    public Task<SharedStateCopy> ShareMemoryAsync(ChangeTarget target, CancellationToken cancellationToken) => Change(target.IfGeneration, () =>
     {
         var file = _state.Share(_state.Tree.Find(target.Path));
-        return new SharedMemory(file.Path, file.Bytes, _state.Generation);
+        return new SharedStateCopy(file.Path, file.Bytes, _state.Generation);
     }, cancellationToken);
 
     private BuildLimits Limits => new(_host.Options.MaxSpecDepth, _host.Options.MaxSubmodules);

@@ -98,7 +98,7 @@ public sealed record NamedValue(TensorDescription Info, StateSnapshot? Value, ul
 /// <param name="File">Its path.</param>
 /// <param name="Bytes">Its size.</param>
 /// <param name="Generation">Generation of the module at the copy.</param>
-public sealed record SharedMemory(string File, long Bytes, ulong Generation);
+public sealed record SharedStateCopy(string File, long Bytes, ulong Generation);
 
 /// <summary>What a conversion did.</summary>
 /// <param name="Module">Summary of the module.</param>

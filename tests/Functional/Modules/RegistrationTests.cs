@@ -173,6 +173,16 @@ public sealed class RegistrationTests(SharedServer server) : ClientTest(server)
     }
 
     [Fact]
+    public async Task A_hook_stands_at_the_module_that_took_the_place()
+    {
+        var model = await NewAsync(Specs.Mlp);
+        var hook = await model.GetSubmodule("2").RegisterForwardHookAsync(hook => hook.Mul(0.0));
+        await model.AddModuleAsync("2", Nn.Linear(8, 5));
+        Holds((await model.ForwardAsync(Pattern(1, 4))).Tensor, 0f, 0f, 0f, 0f, 0f);
+        Assert.Equal([hook.Id], (await model.DescribeAsync()).Root.Children[2].Hooks);
+    }
+
+    [Fact]
     public async Task Rules_hold_what_is_added_later_and_show()
     {
         var model = await NewAsync(Specs.Mlp);
