@@ -48,6 +48,7 @@ internal static partial class SconceCommand
             new ForwardCommand(terminal),
             new TrainCommand(terminal),
             new ToCommand(terminal),
+            new ApplyCommand(terminal),
             new StateCommand(terminal),
             new DeleteCommand(terminal),
             new VersionCommand(terminal),

@@ -148,6 +148,31 @@ public sealed partial class RemoteModule
         return ConvertAsync(Conversion.Unspecified, dtype ?? DataType.Unspecified, device, cancellationToken);
     }
 
+    /// <summary>Lays tensors of 4 and 5 dimensions out in another memory format (nn.Module.to), and converts floating and complex ones where a dtype is given.</summary>
+    /// <param name="memoryFormat">channels_last for tensors of 4 dimensions, channels_last_3d for 5; the others stay.</param>
+    /// <param name="dtype">A floating or complex dtype; null keeps those there are.</param>
+    /// <param name="cancellationToken">Stops waiting.</param>
+    public Task<Module> ToAsync(MemoryFormat memoryFormat, DataType? dtype = null, CancellationToken cancellationToken = default) =>
+        ConvertAsync(Conversion.Unspecified, dtype ?? DataType.Unspecified, "", cancellationToken, memoryFormat);
+
+    /// <summary>Gives every tensor new memory with values that are not specified (nn.Module.to_empty); shapes and dtypes stay.</summary>
+    /// <param name="device">It must be the host's; null is that.</param>
+    /// <param name="cancellationToken">Stops waiting.</param>
+    public Task<Module> ToEmptyAsync(string? device = null, CancellationToken cancellationToken = default) =>
+        ConvertAsync(Conversion.ToEmpty, DataType.Unspecified, device ?? "", cancellationToken);
+
+    /// <summary>Moves all tensors to an IPU (nn.Module.ipu); a host without one refuses and names what it has.</summary>
+    /// <param name="device">Which, e.g. "ipu:0"; null is the host's.</param>
+    /// <param name="cancellationToken">Stops waiting.</param>
+    public Task<Module> IpuAsync(string? device = null, CancellationToken cancellationToken = default) =>
+        ConvertAsync(Conversion.Ipu, DataType.Unspecified, device ?? "", cancellationToken);
+
+    /// <summary>Moves all tensors to an XPU (nn.Module.xpu); a host without one refuses and names what it has.</summary>
+    /// <param name="device">Which, e.g. "xpu:0"; null is the host's.</param>
+    /// <param name="cancellationToken">Stops waiting.</param>
+    public Task<Module> XpuAsync(string? device = null, CancellationToken cancellationToken = default) =>
+        ConvertAsync(Conversion.Xpu, DataType.Unspecified, device ?? "", cancellationToken);
+
     /// <summary>Moves all tensors to the CPU (nn.Module.cpu).</summary>
     /// <param name="cancellationToken">Stops waiting.</param>
     public Task<Module> CpuAsync(CancellationToken cancellationToken = default) =>
@@ -194,7 +219,7 @@ public sealed partial class RemoteModule
     /// <param name="filter">Which submodules and parameters; null is all.</param>
     /// <param name="seed">Seed; null leaves it to the generator in force.</param>
     /// <param name="cancellationToken">Stops waiting.</param>
-    /// <returns>The module's summary, and the paths visited in order.</returns>
+    /// <returns>The module's summary, the paths that it was applied to, and every visit in order.</returns>
     public Task<ApplyResponse> ApplyAsync(
         string function, Arguments? args = null, ApplyFilter? filter = null, long? seed = null, CancellationToken cancellationToken = default)
     {
@@ -244,7 +269,8 @@ public sealed partial class RemoteModule
     /// <summary>The module's name, and the path below it.</summary>
     public override string ToString() => Path.Length == 0 ? Name : $"{Name}/{Path}";
 
-    private async Task<Module> ConvertAsync(Conversion conversion, DataType dtype, string device, CancellationToken cancellationToken)
+    private async Task<Module> ConvertAsync(
+        Conversion conversion, DataType dtype, string device, CancellationToken cancellationToken, MemoryFormat memoryFormat = MemoryFormat.Unspecified)
     {
         var request = new ToRequest
         {
@@ -253,11 +279,15 @@ public sealed partial class RemoteModule
             Conversion = conversion,
             Dtype = dtype,
             Device = device,
+            MemoryFormat = memoryFormat,
             RequestId = NewRequestId(),
         };
         if (IfGeneration is { } generation)
             request.IfGeneration = generation;
-        return (await SendAsync(Rpc.Modules.ToAsync, request, cancellationToken).ConfigureAwait(false)).Module;
+        var response = await SendAsync(Rpc.Modules.ToAsync, request, cancellationToken).ConfigureAwait(false);
+        foreach (var warning in response.Warnings)
+            Log.Warned(Rpc.Logger, Name, warning);
+        return response.Module;
     }
 
     private Task<TResponse> SendAsync<TRequest, TResponse>(

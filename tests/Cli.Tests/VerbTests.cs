@@ -43,6 +43,34 @@ public sealed class VerbTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task Apply_prints_each_visit_children_first()
+    {
+        Ok(await RunAsync("create", "net", "--mlp", "2,2,2"));
+        Assert.Equal(
+            "applied 0: Linear(in_features=2, out_features=2, bias=True)\nvisited 1: ReLU()\napplied 2: Linear(in_features=2, out_features=2, bias=True)\nvisited Sequential()\n",
+            Ok(await RunAsync("apply", "net", "fill_", "--arg", "val=1.0", "--type", "Linear", "--parameter", "weight")));
+        var visits = Json(await RunAsync("apply", "net", "reset_parameters", "--path", "2", "--seed", "1", "--json")).GetProperty("visits");
+        Assert.Equal(("", true), (visits[0].GetProperty("path").GetString(), visits[0].GetProperty("applied").GetBoolean()));
+        Assert.Equal(ExitCode.Refused, (await RunAsync("apply", "net", "xavier")).Code);
+    }
+
+    [Fact]
+    public async Task Describe_shows_names_that_are_None_ties_and_what_a_policy_holds()
+    {
+        await using var client = new SconceClient(_server.Addresses[0]);
+        var net = await client.CreateModuleAsync("net", Nn.Sequential(Nn.Linear(2, 2, bias: false), Nn.Linear(2, 2)), cancellationToken: TestContext.Current.CancellationToken);
+        await net.GetSubmodule("1").TieParameterAsync("weight", "0.weight", TestContext.Current.CancellationToken);
+        await net.SetTrainPolicyAsync(new V1.TrainPolicy { Rules = { new V1.TrainRule { Path = "1", Hold = V1.TrainHold.Eval, RequiresGrad = false } } }, TestContext.Current.CancellationToken);
+        var described = Ok(await RunAsync("describe", "net", "--tensors"));
+        Assert.Contains("held: 1 (eval, requires_grad=False)", described, StringComparison.Ordinal);
+        Assert.Matches(@"0\.bias +None +parameter", described);
+        Assert.Contains("the same as 0.weight", described, StringComparison.Ordinal);
+        var root = Json(await RunAsync("describe", "net", "--json")).GetProperty("root");
+        Assert.True(root.GetProperty("children")[0].GetProperty("parameters")[1].GetProperty("is_none").GetBoolean());
+        Assert.Equal("eval", root.GetProperty("children")[1].GetProperty("hold").GetString());
+    }
+
+    [Fact]
     public async Task Create_takes_a_spec_from_a_file_from_standard_input_and_from_flags()
     {
         const string spec = """{"type": "Linear", "args": {"in_features": 3, "out_features": 1, "bias": false}}""";

@@ -51,6 +51,30 @@ internal sealed class FakeModules(Script script) : ModuleService.ModuleServiceBa
 
     public override Task<ApplyResponse> Apply(ApplyRequest request, ServerCallContext context) =>
         script.AnswerAsync<ApplyRequest, ApplyResponse>(request, context, () => new ApplyResponse { Module = Fakes.Module(request) });
+
+    public override Task<RegisterParameterResponse> RegisterParameter(RegisterParameterRequest request, ServerCallContext context) =>
+        script.AnswerAsync<RegisterParameterRequest, RegisterParameterResponse>(request, context, () => new RegisterParameterResponse { Module = Fakes.Module(request) });
+
+    public override Task<RegisterBufferResponse> RegisterBuffer(RegisterBufferRequest request, ServerCallContext context) =>
+        script.AnswerAsync<RegisterBufferRequest, RegisterBufferResponse>(request, context, () => new RegisterBufferResponse { Module = Fakes.Module(request) });
+
+    public override Task<AddModuleResponse> AddModule(AddModuleRequest request, ServerCallContext context) =>
+        script.AnswerAsync<AddModuleRequest, AddModuleResponse>(request, context, () => new AddModuleResponse { Module = Fakes.Module(request) });
+
+    public override Task<GetParameterResponse> GetParameter(GetParameterRequest request, ServerCallContext context) =>
+        script.AnswerAsync<GetParameterRequest, GetParameterResponse>(request, context);
+
+    public override Task<GetBufferResponse> GetBuffer(GetBufferRequest request, ServerCallContext context) =>
+        script.AnswerAsync<GetBufferRequest, GetBufferResponse>(request, context);
+
+    public override Task<SetExtraStateResponse> SetExtraState(SetExtraStateRequest request, ServerCallContext context) =>
+        script.AnswerAsync<SetExtraStateRequest, SetExtraStateResponse>(request, context, () => new SetExtraStateResponse { Module = Fakes.Module(request) });
+
+    public override Task<GetExtraStateResponse> GetExtraState(GetExtraStateRequest request, ServerCallContext context) =>
+        script.AnswerAsync<GetExtraStateRequest, GetExtraStateResponse>(request, context);
+
+    public override Task<ShareMemoryResponse> ShareMemory(ShareMemoryRequest request, ServerCallContext context) =>
+        script.AnswerAsync<ShareMemoryRequest, ShareMemoryResponse>(request, context, () => new ShareMemoryResponse { File = "/dev/shm/x" });
 }
 
 internal sealed class FakeExecution(Script script) : ExecutionService.ExecutionServiceBase

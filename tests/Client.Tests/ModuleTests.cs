@@ -170,7 +170,7 @@ public sealed class ModuleTests
     }
 
     [Fact]
-    public async Task Conversions_allEight_sendTheirMethod()
+    public async Task Conversions_each_sendsItsMethod()
     {
         await using var server = await FakeServer.StartAsync();
         await using var client = server.NewClient();
@@ -185,12 +185,18 @@ public sealed class ModuleTests
         await module.DoubleAsync();
         await module.HalfAsync();
         await module.BFloat16Async();
+        await module.ToEmptyAsync();
+        await module.IpuAsync();
+        await module.XpuAsync("xpu:1");
+        await module.ToAsync(MemoryFormat.ChannelsLast, DataType.Float16);
 
+        Assert.Equal(MemoryFormat.ChannelsLast, server.Seen<ToRequest>()[^1].MemoryFormat);
         Assert.Equal(
             [
                 (Conversion.Unspecified, DataType.Float64, ""), (Conversion.Unspecified, DataType.Float16, "cpu"), (Conversion.Cpu, DataType.Unspecified, ""),
                 (Conversion.Cuda, DataType.Unspecified, "cuda:1"), (Conversion.Type, DataType.Int8, ""), (Conversion.Float, DataType.Unspecified, ""),
                 (Conversion.Double, DataType.Unspecified, ""), (Conversion.Half, DataType.Unspecified, ""), (Conversion.Bfloat16, DataType.Unspecified, ""),
+                (Conversion.ToEmpty, DataType.Unspecified, ""), (Conversion.Ipu, DataType.Unspecified, ""), (Conversion.Xpu, DataType.Unspecified, "xpu:1"), (Conversion.Unspecified, DataType.Float16, ""),
             ],
             server.Seen<ToRequest>().Select(request => (request.Conversion, request.Dtype, request.Device)));
     }

@@ -31,7 +31,12 @@ internal sealed class DescribeCommand : ClientCommand
             {
                 module = ModuleSummary.Of(description.Module),
                 description.Repr,
-                train_policy = new { norm_eval = description.TrainPolicy?.NormEval ?? false, frozen = (IReadOnlyList<string>)[.. description.TrainPolicy?.Frozen ?? []] },
+                train_policy = new
+                {
+                    norm_eval = description.TrainPolicy?.NormEval ?? false,
+                    frozen = (IReadOnlyList<string>)[.. description.TrainPolicy?.Frozen ?? []],
+                    rules = (description.TrainPolicy?.Rules ?? []).Select(rule => new { path = rule.Path, hold = Hold(rule.Hold), requires_grad = rule.HasRequiresGrad ? rule.RequiresGrad : (bool?)null }),
+                },
                 root = ToJson(description.Root),
             });
             return ExitCode.Ok;
@@ -46,6 +51,8 @@ internal sealed class DescribeCommand : ClientCommand
             Terminal.Output.WriteLine($"optimizers: {string.Join(", ", summary.Optimizers)}");
         if (description.TrainPolicy is { Frozen.Count: > 0 } policy)
             Terminal.Output.WriteLine($"frozen: {string.Join(", ", policy.Frozen)}");
+        foreach (var rule in description.TrainPolicy?.Rules ?? [])
+            Terminal.Output.WriteLine($"held: {Describe(rule)}");
         if (description.TrainPolicy is { NormEval: true })
             Terminal.Output.WriteLine("batch norm stays in eval mode (norm_eval)");
         if (parsed.GetValue(_tensors))
@@ -63,7 +70,7 @@ internal sealed class DescribeCommand : ClientCommand
         void AddTensors(ModuleNode node, string prefix)
         {
             foreach (var tensor in node.Parameters)
-                Add(prefix, tensor, tensor.RequiresGrad ? "parameter" : "parameter, frozen");
+                Add(prefix, tensor, tensor.RequiresGrad || tensor.IsNone ? "parameter" : "parameter, frozen");
             foreach (var tensor in node.Buffers)
                 Add(prefix, tensor, tensor.Persistent ? "buffer" : "buffer, not in state_dict");
             foreach (var child in node.Children)
@@ -71,7 +78,19 @@ internal sealed class DescribeCommand : ClientCommand
         }
 
         void Add(string prefix, TensorInfo tensor, string kind)
-            => table.AddRow(Markup.Escape(prefix + tensor.Name), DataTypes.NameOf(tensor.Dtype), Markup.Escape($"[{string.Join(", ", tensor.Shape)}]"), kind);
+        {
+            var shape = tensor.IsNone ? "" : $"[{string.Join(", ", tensor.Shape)}]";
+            table.AddRow(
+                Markup.Escape(prefix + tensor.Name), tensor.IsNone ? "None" : DataTypes.NameOf(tensor.Dtype), Markup.Escape(shape), Markup.Escape(tensor.AliasOf.Length == 0 ? kind : $"{kind}, the same as {tensor.AliasOf}"));
+        }
+    }
+
+    private static string? Hold(TrainHold hold) => hold switch { TrainHold.Train => "train", TrainHold.Eval => "eval", _ => null };
+
+    private static string Describe(TrainRule rule)
+    {
+        var holds = new[] { Hold(rule.Hold), rule.HasRequiresGrad ? $"requires_grad={(rule.RequiresGrad ? "True" : "False")}" : null };
+        return $"{(rule.Path.Length == 0 ? "the module" : rule.Path)} ({string.Join(", ", holds.OfType<string>())})";
     }
 
     private static JsonObject ToJson(ModuleNode node) => new()
@@ -81,6 +100,8 @@ internal sealed class DescribeCommand : ClientCommand
         ["type"] = node.Type,
         ["extra_repr"] = node.ExtraRepr,
         ["training"] = node.Training,
+        ["hold"] = Hold(node.Hold),
+        ["alias_of"] = node.AliasOf,
         ["parameters"] = new JsonArray([.. node.Parameters.Select(ToJson)]),
         ["buffers"] = new JsonArray([.. node.Buffers.Select(ToJson)]),
         ["children"] = new JsonArray([.. node.Children.Select(ToJson)]),
@@ -89,10 +110,12 @@ internal sealed class DescribeCommand : ClientCommand
     private static JsonObject ToJson(TensorInfo tensor) => new()
     {
         ["name"] = tensor.Name,
-        ["dtype"] = DataTypes.NameOf(tensor.Dtype),
+        ["dtype"] = tensor.IsNone ? null : DataTypes.NameOf(tensor.Dtype),
         ["shape"] = new JsonArray([.. tensor.Shape.Select(size => JsonValue.Create(size))]),
         ["requires_grad"] = tensor.RequiresGrad,
         ["persistent"] = tensor.Persistent,
         ["has_grad"] = tensor.HasGrad,
+        ["is_none"] = tensor.IsNone,
+        ["alias_of"] = tensor.AliasOf,
     };
 }

@@ -20,4 +20,7 @@ internal static partial class Log
 
     [LoggerMessage(5, LogLevel.Debug, "Kept tensor {Tensor} could not be dropped and expires by itself: {Reason}")]
     public static partial void TensorNotDropped(ILogger logger, string tensor, string reason);
+
+    [LoggerMessage(6, LogLevel.Warning, "The server warns about module {Module}: {Warning}")]
+    public static partial void Warned(ILogger logger, string module, string warning);
 }

@@ -1,3 +1,5 @@
+using Sconce.Engine.Tensors;
+
 namespace Sconce.Engine.Catalog;
 
 /// <summary>How to build a module: a type of the catalogue, its arguments, its children, and wiring for <c>Graph</c>.</summary>
@@ -13,7 +15,28 @@ public sealed record ModuleSpec(string Type)
 
     /// <summary>Wiring of a <c>Graph</c>; null for every other type.</summary>
     public Wiring? Wiring { get; init; }
+
+    /// <summary>Children that were added to a type that takes none, or took the place of those that it makes by itself.</summary>
+    public IReadOnlyList<ChildSpec> Added { get; init; } = [];
+
+    /// <summary>Of a root: parameters that were registered below it.</summary>
+    public IReadOnlyList<RegisteredSpec> Parameters { get; init; } = [];
+
+    /// <summary>Of a root: buffers that were registered below it.</summary>
+    public IReadOnlyList<RegisteredSpec> Buffers { get; init; } = [];
+
+    /// <summary>Of a root: paths of the modules with extra state.</summary>
+    public IReadOnlyList<string> ExtraStates { get; init; } = [];
 }
+
+/// <summary>A parameter or buffer that was registered on a module after it was made. Built again it is zero.</summary>
+/// <param name="Path">The module, from the root.</param>
+/// <param name="Name">Its name there.</param>
+/// <param name="Type">Element type; none for Python's None.</param>
+/// <param name="Shape">Sizes of its dimensions.</param>
+/// <param name="Share">Of a parameter: the dotted name of the one that it is; empty for one of its own.</param>
+/// <param name="Persistent">Of a buffer: whether the state dict holds it.</param>
+public sealed record RegisteredSpec(string Path, string Name, ElementType Type, IReadOnlyList<long> Shape, string Share = "", bool Persistent = true);
 
 /// <summary>One named child: a new module, or one built before (<paramref name="Share"/>).</summary>
 /// <param name="Name">Its name; empty means its index.</param>

@@ -82,6 +82,27 @@ internal sealed class CallTensors : IDisposable
         }
     }
 
+    /// <summary>Makes the one tensor of a call, which may be None.</summary>
+    /// <param name="host">What is charged, and where kept tensors are.</param>
+    /// <param name="module">The module's name, for the ledger's message.</param>
+    /// <param name="tensor">The tensor.</param>
+    /// <param name="field">Its field in the request.</param>
+    public static CallTensors ImportOne(HostServices host, string module, in TensorInput tensor, string field)
+    {
+        var tensors = new CallTensors(host.Ledger, 1);
+        try
+        {
+            tensors.Charge(null, [tensor], module);
+            tensors.Others = [tensors.Make(host, tensor, new FieldPath("", field), mayShare: true)];
+            return tensors;
+        }
+        catch
+        {
+            tensors.Dispose();
+            throw;
+        }
+    }
+
     /// <summary>The arguments for a module's call.</summary>
     public CallArguments Arguments(CallInputs inputs) =>
         new(Positional, Named, inputs.FieldPrefix.Length == 0 ? "inputs" : inputs.FieldPrefix + "inputs");

@@ -46,7 +46,10 @@ public sealed class EngineHost : IAsyncDisposable
         var ledger = new MemoryLedger(options);
         var sessions = new SessionTable(options, time);
         _services = new HostServices(
-            options, new LanePool(options.Lanes), new Admission(options), ledger, sessions, new KeptTensors(options, ledger, sessions, time), time, _log, name => _modules.GetValueOrDefault(name));
+            options, new LanePool(options.Lanes), new Admission(options), ledger, sessions, new KeptTensors(options, ledger, sessions, time), time, _log, name => _modules.GetValueOrDefault(name))
+        {
+            Usage = new ApiUsage(_log),
+        };
         _gate = new Gate(_services.Lanes, _services.Admission, "");
         _sweeper = time.CreateTimer(static host => ((EngineHost)host!).Sweep(), this, SweepEvery, SweepEvery);
     }
@@ -65,6 +68,9 @@ public sealed class EngineHost : IAsyncDisposable
     /// without unloading libtorch under them.
     /// </summary>
     public bool IsBusy => _services.Admission.IsBusy;
+
+    /// <summary>What is used of the interface.</summary>
+    public ApiUsage Usage => _services.Usage;
 
     /// <summary>The open sessions.</summary>
     public SessionTable Sessions => _services.Sessions;
@@ -100,7 +106,9 @@ public sealed class EngineHost : IAsyncDisposable
                         random.Seed(number);
                     }
 
-                    return random.Run(() => ModuleBuilder.Build(spec, floatType, limits));
+                    var tree = random.Run(() => ModuleBuilder.Build(spec, floatType, limits));
+                    Usage.Created(tree.Root);
+                    return tree;
                 });
             }, cancellationToken).ConfigureAwait(false));
         }
@@ -248,6 +256,7 @@ public sealed class EngineHost : IAsyncDisposable
 
         await DrainAsync(TimeSpan.FromSeconds(5)).ConfigureAwait(false);
         await _sweeper.DisposeAsync().ConfigureAwait(false);
+        Usage.Dispose();
         // The drain has waited for calls; an idle lane needs a moment to end.
         if (!_services.Lanes.Stop(IsBusy ? TimeSpan.Zero : TimeSpan.FromSeconds(5)) || IsBusy)
         {

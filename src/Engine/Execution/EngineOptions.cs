@@ -73,6 +73,9 @@ public sealed class EngineOptions
     /// <summary>Most bytes of one answer. Not a setting of its own: a server sets it to what one of its messages may hold.</summary>
     public long MaxAnswerBytes { get; set; } = int.MaxValue;
 
+    /// <summary>Directory for the files of ShareMemory, e.g. <c>/dev/shm</c>; empty refuses them.</summary>
+    public string SharedMemoryDir { get; set; } = "";
+
     /// <summary>What is wrong with the options, each as a sentence that names the setting; empty where all is well.</summary>
     public IReadOnlyList<string> Validate()
     {
@@ -80,6 +83,11 @@ public sealed class EngineOptions
         if (Device is not "cpu")
         {
             errors.Add($"{nameof(Device)} is \"{Device}\"; it must be \"cpu\": this build has no other device");
+        }
+
+        if (SharedMemoryDir.Length > 0 && !(Path.IsPathRooted(SharedMemoryDir) && Directory.Exists(SharedMemoryDir)))
+        {
+            errors.Add($"{nameof(SharedMemoryDir)} is \"{SharedMemoryDir}\"; it must be the absolute path of a directory that exists, or empty");
         }
 
         AtLeast(Lanes, 1, nameof(Lanes));

@@ -110,8 +110,8 @@ public sealed partial class HostedModule
     public Task<ModuleDescription> DescribeAsync(string path, CancellationToken cancellationToken) => Read(() =>
     {
         var node = _state.Tree.Find(path);
-        var policy = new TrainPolicy(_state.Tree.Policy.NormEval, _state.Tree.Policy.Frozen);
-        return new ModuleDescription(Summary, NodeDescriber.Describe("", path, node, _state.Hooks.Plan), ModuleTree.Repr(node), policy);
+        var policy = new TrainPolicy(_state.Tree.Policy.NormEval, _state.Tree.Policy.Frozen) { Rules = _state.Tree.Policy.Rules };
+        return new ModuleDescription(Summary, NodeDescriber.Describe(path, node, _state.Hooks.Plan), ModuleTree.Repr(node), policy);
     }, cancellationToken);
 
     /// <summary><c>nn.Module.train</c>; what the train policy holds stays in eval mode.</summary>
@@ -130,7 +130,7 @@ public sealed partial class HostedModule
     /// <param name="cancellationToken">Takes the call back while it waits.</param>
     public Task<ModuleSummary> SetTrainPolicyAsync(TrainPolicy policy, ulong? ifGeneration, CancellationToken cancellationToken) => Change(ifGeneration, () =>
     {
-        _state.Tree.Policy.Set(policy.NormEval, policy.Frozen);
+        _state.Tree.Policy.Set(policy.NormEval, policy.Frozen, policy.Rules);
         return Refreshed();
     }, cancellationToken);
 
@@ -148,13 +148,15 @@ public sealed partial class HostedModule
 
     /// <summary>Converts parameters, gradients, buffers and the state of optimizers; live graphs are invalidated.</summary>
     /// <param name="target">The submodule.</param>
-    /// <param name="plan">Which of the eight conversions.</param>
+    /// <param name="plan">Which of the conversions.</param>
     /// <param name="cancellationToken">Takes the call back while it waits.</param>
-    public Task<ModuleSummary> ConvertAsync(ChangeTarget target, ConversionPlan plan, CancellationToken cancellationToken) => Change(target.IfGeneration, () =>
+    public Task<ConversionOutcome> ConvertAsync(ChangeTarget target, ConversionPlan plan, CancellationToken cancellationToken) => Change(target.IfGeneration, () =>
     {
         plan.Check(_host.Options.Device);
-        _state.Convert(_state.Tree.Find(target.Path), plan);
-        return Summary;
+        var subtree = _state.Tree.Find(target.Path);
+        var warnings = plan.Warnings(subtree);
+        _state.Convert(subtree, plan);
+        return new ConversionOutcome(Summary, warnings);
     }, cancellationToken);
 
     /// <summary>Applies an initialiser, or <c>reset_parameters</c>, to the submodules that a filter selects, children first.</summary>
@@ -164,9 +166,10 @@ public sealed partial class HostedModule
     /// <param name="cancellationToken">Takes the call back while it waits.</param>
     public Task<ApplyOutcome> ApplyAsync(ChangeTarget target, ApplyPlan plan, long? seed, CancellationToken cancellationToken) => Change(target.IfGeneration, () =>
     {
-        var applied = _state.DrawSurely(() => Initializers.Apply(_state.Tree.Find(target.Path), plan), seed);
+        var subtree = _state.Tree.Find(target.Path);
+        var applied = _state.DrawSurely(() => Initializers.Apply(subtree, plan), seed).ToHashSet(StringComparer.Ordinal);
         _state.Changed();
-        return new ApplyOutcome(Summary, applied);
+        return new ApplyOutcome(Summary, [.. ModuleTree.WalkChildrenFirst(subtree).Select(at => new ApplyVisit(at.Path, $"{at.Node.TypeName}({at.Node.ExtraRepr})", applied.Contains(at.Path)))]);
     }, cancellationToken);
 
     /// <summary>Copies the state dict.</summary>

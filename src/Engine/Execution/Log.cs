@@ -10,4 +10,7 @@ internal static partial class Log
 
     [LoggerMessage(1002, LogLevel.Warning, "The hook {Hook} of module {Module} failed at {Path} and was detached: {Failure}")]
     public static partial void HookDetached(ILogger logger, string hook, string module, string path, string failure);
+
+    [LoggerMessage(1003, LogLevel.Information, "First use of {Kind} {Name}", EventName = "ApiUsage")]
+    public static partial void FirstUse(ILogger logger, string kind, string name);
 }

@@ -2,6 +2,7 @@ using Sconce.Engine.Hooks;
 using Sconce.Engine.Modules;
 using Sconce.Engine.Tensors;
 using Sconce.Engine.Training;
+using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 namespace Sconce.Engine.Execution;
@@ -19,6 +20,7 @@ internal sealed class ModuleState : IDisposable
     private ModuleSummary _summary = null!;
     private long _trainableBytes;
     private bool _deleted;
+    private SharedStateFile? _shared;
 
     /// <summary>Takes over a tree and the charge for it.</summary>
     public ModuleState(string name, ModuleTree tree, RandomStream random, MemoryCharge weights, HostServices host)
@@ -46,7 +48,7 @@ internal sealed class ModuleState : IDisposable
     /// <summary>The registered hooks. Its plan may be read from any thread.</summary>
     public HookTable Hooks { get; }
 
-    public ModuleTraits Traits { get; }
+    public ModuleTraits Traits { get; private set; }
 
     /// <summary>Counts the memory of one call.</summary>
     public CallMemory NewCallMemory(MemoryUse use, bool recording) => new(_host.Ledger, use, Name, recording);
@@ -137,16 +139,26 @@ internal sealed class ModuleState : IDisposable
         Refresh();
     }
 
+    /// <summary>The structure has changed too. Nothing that could read the traits runs meanwhile but the guess whether a forward is short.</summary>
+    public void Restructured()
+    {
+        Traits = ModuleTraits.Of(Tree.Spec);
+        SettleGradients();
+        Changed();
+    }
+
     /// <summary>Takes stock after a call that changed modes, requires_grad, optimizers or values.</summary>
     public void Refresh()
     {
         long elements = 0, bytes = 0, trainable = 0;
         var training = false;
         var moving = new List<Tensor>();
+        var seen = new HashSet<Tensor>(ModuleTree.Same);
         foreach (var (_, node) in ModuleTree.Walk(Tree.Root))
         {
             training |= node.Training;
-            foreach (var (_, parameter) in node.Parameters)
+            bytes += node.ExtraState is { } extra ? extra.numel() : 0;
+            foreach (var (_, parameter) in node.Parameters.Where(p => seen.Add(p.Parameter)))
             {
                 var size = parameter.numel() * parameter.ElementSize;
                 elements += parameter.numel();
@@ -176,25 +188,45 @@ internal sealed class ModuleState : IDisposable
     /// <summary>Converts a subtree, all of it or nothing.</summary>
     public void Convert(ModuleNode subtree, ConversionPlan plan)
     {
-        // Old and new tensors exist side by side until the swap.
-        var bytes = 0L;
-        foreach (var (_, node) in ModuleTree.Walk(subtree))
-        {
-            bytes += node.Parameters.Sum(parameter => Converted(parameter.Parameter)) + node.Buffers.Sum(buffer => Converted(buffer.Tensor));
-        }
+        var parameters = ModuleTree.NamedParameters(subtree).Select(p => p.Parameter).ToHashSet<Tensor>(ModuleTree.Same);
+        var buffers = ModuleTree.Walk(subtree).SelectMany(at => at.Node.Buffers).Select(buffer => buffer.Tensor);
 
+        // Old and new tensors exist side by side until the swap.
+        var bytes = parameters.Concat(buffers).Concat(parameters.Select(parameter => parameter.grad).OfType<Tensor>()).Sum(Converted) + Optimizers.BytesToConvert(TypeOf);
         using var transient = new MemoryCharge(_host.Ledger, MemoryUse.Modules, "a conversion of module", Name, bytes);
-        Conversions.Convert(subtree, plan);
-        Optimizers.Convert();
+        using var normal = inference_mode(false);
+        using var quiet = no_grad();
+
+        // All that can fail comes before the first change.
+        var convert = Conversions.Prepare(subtree, plan);
+        var follow = Optimizers.PrepareToConvert(TypeOf);
+        convert();
+        follow();
         SettleGradients();
         Changed();
+
+        ScalarType TypeOf(Parameter parameter) => parameters.Contains(parameter) ? plan.TargetOf(parameter.dtype.ToElementType()).ToScalarType() : parameter.dtype;
 
         long Converted(Tensor tensor)
         {
             var from = tensor.dtype.ToElementType();
             var to = plan.TargetOf(from);
-            return to == from ? 0 : tensor.numel() * to.Size();
+            return to == from && plan.Kind != ConversionKind.ToEmpty && MemoryFormats.Has(tensor, plan.Format) ? 0 : tensor.numel() * to.Size();
         }
+    }
+
+    /// <summary>Writes a state dict to a file for other processes, in the place of the one before.</summary>
+    public SharedStateFile Share(ModuleNode subtree)
+    {
+        var directory = _host.Options.SharedMemoryDir;
+        if (directory.Length == 0)
+        {
+            throw EngineException.Precondition("SHARED_MEMORY_OFF", "this server writes no shared memory: its operator has not set shared_memory_dir; GetStateDict gives the same over the wire");
+        }
+
+        var file = SharedStateFile.Write(directory, ModuleTree.State(subtree), _host.Ledger, Name);
+        _shared?.Dispose();
+        return _shared = file;
     }
 
     /// <summary>Charges, before a backward, the gradients that it may make.</summary>
@@ -225,6 +257,7 @@ internal sealed class ModuleState : IDisposable
         _deleted = true;
         Graphs.Clear();
         Hooks.Dispose();
+        _shared?.Dispose();
         Optimizers.Dispose();
         Tree.Dispose();
         _random.Dispose();

@@ -1,5 +1,7 @@
 using Sconce.Engine.Modules;
 using Sconce.Engine.Training;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
 
 namespace Sconce.Engine.Execution;
 
@@ -48,14 +50,24 @@ internal sealed class OptimizerTable(string module, ModuleTree tree, MemoryLedge
     /// <summary>Corrects an optimizer's charge after its groups or its state have changed.</summary>
     public void Settle(HostedOptimizer optimizer) => _optimizers[optimizer.Name].Charge.Settle(optimizer.StateBytes);
 
-    /// <summary>After a conversion of the module: state follows its parameters.</summary>
-    public void Convert()
+    /// <summary>The name of an optimizer that holds a parameter; null for none.</summary>
+    public string? HolderOf(Parameter parameter) => _optimizers.Values.FirstOrDefault(entry => entry.Optimizer.Holds(parameter)).Optimizer?.Name;
+
+    /// <summary>Bytes that <see cref="PrepareToConvert"/> takes.</summary>
+    public long BytesToConvert(Func<Parameter, ScalarType> typeOf) => _optimizers.Values.Sum(entry => entry.Optimizer.BytesToConvert(typeOf));
+
+    /// <summary>Before a conversion of the module: makes all state in the dtypes that its parameters are to have, and returns what puts it in place.</summary>
+    public Action PrepareToConvert(Func<Parameter, ScalarType> typeOf)
     {
-        foreach (var (optimizer, charge) in _optimizers.Values)
+        List<Action> follow = [.. _optimizers.Values.Select(entry => entry.Optimizer.PrepareToConvert(typeOf))];
+        return () =>
         {
-            optimizer.ConvertState();
-            charge.Settle(optimizer.StateBytes);
-        }
+            follow.ForEach(action => action());
+            foreach (var (optimizer, charge) in _optimizers.Values)
+            {
+                charge.Settle(optimizer.StateBytes);
+            }
+        };
     }
 
     public void Dispose()

@@ -34,6 +34,10 @@ public sealed class StateSnapshot : IDisposable
     /// <param name="entry">Its index.</param>
     public long ByteLength(int entry) => _exports[entry].ByteLength;
 
+    /// <summary>One entry, valid until this is disposed.</summary>
+    /// <param name="entry">Its index.</param>
+    public TensorExport Export(int entry) => _exports[entry];
+
     /// <summary>A part of one entry's bytes, valid until this is disposed.</summary>
     /// <param name="entry">Its index.</param>
     /// <param name="offset">Where the part begins.</param>

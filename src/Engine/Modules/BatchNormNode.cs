@@ -19,21 +19,19 @@ internal abstract class RunningNormNode : ModuleNode
         {
             Weight = context.Parameter(origin, Features);
             Bias = context.Parameter(origin, Features);
-            Parameters = [new("weight", Weight), new("bias", Bias)];
         }
+
+        Slots = [new("weight", Weight, [Features]), new("bias", Bias, [Features])];
 
         if (args.Bool("track_running_stats"))
         {
             RunningMean = context.Buffer(origin, 0, Features);
             RunningVar = context.Buffer(origin, 1, Features);
             BatchesTracked = context.Counter(origin);
-            Buffers = [new("running_mean", RunningMean, true), new("running_var", RunningVar, true), new("num_batches_tracked", BatchesTracked, true)];
         }
+
+        BufferSlots = [new("running_mean", RunningMean, true), new("running_var", RunningVar, true), new("num_batches_tracked", BatchesTracked, true)];
     }
-
-    public override IReadOnlyList<NamedParameter> Parameters { get; } = [];
-
-    public override IReadOnlyList<NamedBuffer> Buffers { get; } = [];
 
     public override string ExtraRepr
     {
@@ -50,9 +48,9 @@ internal abstract class RunningNormNode : ModuleNode
 
     private protected double? Momentum { get; }
 
-    private protected Parameter? Weight { get; }
+    private protected Parameter? Weight { get; private set; }
 
-    private protected Parameter? Bias { get; }
+    private protected Parameter? Bias { get; private set; }
 
     private protected Tensor? RunningMean { get; }
 
@@ -72,9 +70,19 @@ internal abstract class RunningNormNode : ModuleNode
         if (Weight is not null)
         {
             Initial.Fill(Weight, 1);
-            Initial.Fill(Bias!, 0);
         }
 
+        if (Bias is not null)
+        {
+            Initial.Fill(Bias, 0);
+        }
+
+        return true;
+    }
+
+    private protected override bool Rebind(string name, Parameter? parameter)
+    {
+        (Weight, Bias) = name == "weight" ? (parameter, Bias) : (Weight, parameter);
         return true;
     }
 }

@@ -9,8 +9,8 @@ internal sealed class BilinearNode : ModuleNode
 {
     private readonly long _in1;
     private readonly long _in2;
-    private readonly Parameter _weight;
-    private readonly Parameter? _bias;
+    private Parameter _weight;
+    private Parameter? _bias;
 
     public BilinearNode(NodeOrigin origin, BuildContext context)
         : base(origin)
@@ -20,10 +20,8 @@ internal sealed class BilinearNode : ModuleNode
         var outputs = origin.Args.Int("out_features");
         _weight = context.Parameter(origin, outputs, _in1, _in2);
         _bias = origin.Args.Bool("bias") ? context.Parameter(origin, outputs) : null;
-        Parameters = _bias is null ? [new("weight", _weight)] : [new("weight", _weight), new("bias", _bias)];
+        Slots = [new("weight", _weight), new("bias", _bias, [outputs])];
     }
-
-    public override IReadOnlyList<NamedParameter> Parameters { get; }
 
     public override string ExtraRepr => $"in1_features={_in1}, in2_features={_in2}, out_features={Origin.Args.Repr("out_features")}, bias={Origin.Args.Repr("bias")}";
 
@@ -36,6 +34,12 @@ internal sealed class BilinearNode : ModuleNode
         }
 
         return true;
+    }
+
+    private protected override bool Rebind(string name, Parameter? parameter)
+    {
+        (_weight, _bias) = name == "weight" ? (parameter ?? _weight, _bias) : (_weight, parameter);
+        return name != "weight" || parameter is not null;
     }
 
     protected override TensorTree Forward(IReadOnlyList<TensorTree> inputs, CallContext context)
@@ -63,8 +67,6 @@ internal sealed class PReluNode : ModuleNode
         _weight = context.Parameter(origin, origin.Args.Int("num_parameters"));
         Parameters = [new("weight", _weight)];
     }
-
-    public override IReadOnlyList<NamedParameter> Parameters { get; }
 
     public override string ExtraRepr => $"num_parameters={Origin.Args.Repr("num_parameters")}";
 

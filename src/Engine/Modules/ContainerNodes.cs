@@ -8,14 +8,14 @@ internal sealed class SequentialNode : ModuleNode
     public SequentialNode(NodeOrigin origin)
         : base(origin)
     {
-        // Its inputs are those of its first child, so that a Sequential can begin with a module of several inputs' names.
-        if (origin.Given.Count > 0)
-        {
-            Inputs = [.. origin.Given[0].Value.Inputs];
-        }
+        Children = origin.Given;
+        Rewire();
     }
 
-    public override IReadOnlyList<KeyValuePair<string, ModuleNode>> Children => Origin.Given;
+    private protected override bool CallsAdded => true;
+
+    // Its inputs are those of its first child, so that a Sequential can begin with a module of several inputs' names.
+    internal override void Rewire() => Inputs = Children.Count > 0 ? [.. Children[0].Value.Inputs] : Origin.Type.InputList;
 
     protected override TensorTree Forward(IReadOnlyList<TensorTree> inputs, CallContext context)
     {
@@ -59,9 +59,10 @@ internal sealed class SequentialNode : ModuleNode
 }
 
 /// <summary><c>ModuleList</c>: holds children for a wiring to call; has no forward, as in PyTorch.</summary>
-internal sealed class ModuleListNode(NodeOrigin origin) : ModuleNode(origin)
+internal sealed class ModuleListNode : ModuleNode
 {
-    public override IReadOnlyList<KeyValuePair<string, ModuleNode>> Children => Origin.Given;
+    public ModuleListNode(NodeOrigin origin)
+        : base(origin) => Children = origin.Given;
 
     internal override IEnumerable<ModuleNode> CalledChildren => [];
 
@@ -73,9 +74,10 @@ internal sealed class ModuleListNode(NodeOrigin origin) : ModuleNode(origin)
 }
 
 /// <summary><c>ModuleDict</c>: holds named children for a wiring to call; has no forward, as in PyTorch.</summary>
-internal sealed class ModuleDictNode(NodeOrigin origin) : ModuleNode(origin)
+internal sealed class ModuleDictNode : ModuleNode
 {
-    public override IReadOnlyList<KeyValuePair<string, ModuleNode>> Children => Origin.Given;
+    public ModuleDictNode(NodeOrigin origin)
+        : base(origin) => Children = origin.Given;
 
     internal override IEnumerable<ModuleNode> CalledChildren => [];
 

@@ -49,14 +49,12 @@ internal sealed class ConvNode : ModuleNode
 
         Weight = context.Parameter(origin, [args.Int("out_channels"), args.Int("in_channels") / _groups, .. kernel]);
         Bias = args.Bool("bias") ? context.Parameter(origin, args.Int("out_channels")) : null;
-        Parameters = Bias is null ? [new("weight", Weight)] : [new("weight", Weight), new("bias", Bias)];
+        Slots = [new("weight", Weight), new("bias", Bias, [args.Int("out_channels")])];
     }
 
-    public Parameter Weight { get; }
+    public Parameter Weight { get; private set; }
 
-    public Parameter? Bias { get; }
-
-    public override IReadOnlyList<NamedParameter> Parameters { get; }
+    public Parameter? Bias { get; private set; }
 
     public override string ExtraRepr => ConvolutionTypes.Repr(Origin.Args, Bias is not null, outputPadding: null);
 
@@ -64,6 +62,12 @@ internal sealed class ConvNode : ModuleNode
     {
         ConvolutionTypes.Initialise(Weight, Bias);
         return true;
+    }
+
+    private protected override bool Rebind(string name, Parameter? parameter)
+    {
+        (Weight, Bias) = name == "weight" ? (parameter ?? Weight, Bias) : (Weight, parameter);
+        return name != "weight" || parameter is not null;
     }
 
     protected override TensorTree Forward(IReadOnlyList<TensorTree> inputs, CallContext context)

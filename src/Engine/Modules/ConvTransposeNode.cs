@@ -16,8 +16,8 @@ internal sealed class ConvTransposeNode : ModuleNode
     private readonly long[] _outputPadding;
     private readonly long[] _dilation;
     private readonly long _groups;
-    private readonly Parameter _weight;
-    private readonly Parameter? _bias;
+    private Parameter _weight;
+    private Parameter? _bias;
 
     public ConvTransposeNode(NodeOrigin origin, BuildContext context, int dimensions)
         : base(origin)
@@ -38,10 +38,8 @@ internal sealed class ConvTransposeNode : ModuleNode
 
         _weight = context.Parameter(origin, [args.Int("in_channels"), args.Int("out_channels") / _groups, .. _kernel]);
         _bias = args.Bool("bias") ? context.Parameter(origin, args.Int("out_channels")) : null;
-        Parameters = _bias is null ? [new("weight", _weight)] : [new("weight", _weight), new("bias", _bias)];
+        Slots = [new("weight", _weight), new("bias", _bias, [args.Int("out_channels")])];
     }
-
-    public override IReadOnlyList<NamedParameter> Parameters { get; }
 
     public override string ExtraRepr => ConvolutionTypes.Repr(Origin.Args, _bias is not null, "output_padding");
 
@@ -49,6 +47,12 @@ internal sealed class ConvTransposeNode : ModuleNode
     {
         ConvolutionTypes.Initialise(_weight, _bias);
         return true;
+    }
+
+    private protected override bool Rebind(string name, Parameter? parameter)
+    {
+        (_weight, _bias) = name == "weight" ? (parameter ?? _weight, _bias) : (_weight, parameter);
+        return name != "weight" || parameter is not null;
     }
 
     protected override TensorTree Forward(IReadOnlyList<TensorTree> inputs, CallContext context)

@@ -35,8 +35,6 @@ internal sealed class EmbeddingNode : ModuleNode
         }
     }
 
-    public override IReadOnlyList<NamedParameter> Parameters { get; }
-
     public override string ExtraRepr => EmbeddingTable.Repr(Origin.Args, Padding, mode: null) + (Origin.Args.Bool("sparse") ? ", sparse=True" : "");
 
     private long? Padding { get; }
@@ -97,8 +95,6 @@ internal sealed class EmbeddingBagNode : ModuleNode
             _native.weight = _weight;
         }
     }
-
-    public override IReadOnlyList<NamedParameter> Parameters { get; }
 
     public override string ExtraRepr => EmbeddingTable.Repr(Origin.Args, Padding, _mode);
 

@@ -10,25 +10,29 @@ namespace Sconce.Engine.Modules;
 /// </summary>
 internal sealed class GraphNode : ModuleNode
 {
-    private readonly GraphStep[] _steps;
-    private readonly int[] _outputs;
-    private readonly int _values;
+    private GraphStep[] _steps = [];
+    private int[] _outputs = [];
+    private int _values;
 
     public GraphNode(NodeOrigin origin)
         : base(origin)
     {
-        var plan = new WiringReader(this, origin).Read();
+        Children = origin.Given;
+        Rewire();
+    }
+
+    internal override IEnumerable<ModuleNode> CalledChildren => _steps.Select(step => step.Module).OfType<ModuleNode>();
+
+    internal override int OwnCalls => _steps.Count(step => step.Module is null);
+
+    internal override void Rewire()
+    {
+        var plan = new WiringReader(this, Origin).Read();
         Inputs = plan.Inputs;
         _steps = plan.Steps;
         _outputs = plan.Outputs;
         _values = plan.Values;
     }
-
-    public override IReadOnlyList<KeyValuePair<string, ModuleNode>> Children => Origin.Given;
-
-    internal override IEnumerable<ModuleNode> CalledChildren => _steps.Select(step => step.Module).OfType<ModuleNode>();
-
-    internal override int OwnCalls => _steps.Count(step => step.Module is null);
 
     protected override TensorTree Forward(IReadOnlyList<TensorTree> inputs, CallContext context)
     {

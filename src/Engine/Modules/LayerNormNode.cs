@@ -12,8 +12,8 @@ internal sealed class LayerNormNode : ModuleNode
     private readonly long[] _axes;
     private readonly double? _eps;
     private readonly bool _rms;
-    private readonly Parameter? _weight;
-    private readonly Parameter? _bias;
+    private Parameter? _weight;
+    private Parameter? _bias;
 
     public LayerNormNode(NodeOrigin origin, BuildContext context, bool rms)
         : base(origin)
@@ -31,11 +31,11 @@ internal sealed class LayerNormNode : ModuleNode
         {
             _weight = context.Parameter(origin, _shape);
             _bias = !rms && origin.Args.Bool("bias") ? context.Parameter(origin, _shape) : null;
-            Parameters = _bias is null ? [new("weight", _weight)] : [new("weight", _weight), new("bias", _bias)];
         }
-    }
 
-    public override IReadOnlyList<NamedParameter> Parameters { get; } = [];
+        ParameterSlot weight = new("weight", _weight, _shape);
+        Slots = rms ? [weight] : [weight, new("bias", _bias, _shape)];
+    }
 
     public override string ExtraRepr => $"{Origin.Args.Repr("normalized_shape", spread: true)}, eps={Origin.Args.Repr("eps")}, elementwise_affine={Origin.Args.Repr("elementwise_affine")}";
 
@@ -51,6 +51,12 @@ internal sealed class LayerNormNode : ModuleNode
             Initial.Fill(_bias, 0);
         }
 
+        return true;
+    }
+
+    private protected override bool Rebind(string name, Parameter? parameter)
+    {
+        (_weight, _bias) = name == "weight" ? (parameter, _bias) : (_weight, parameter);
         return true;
     }
 
@@ -82,8 +88,8 @@ internal sealed class GroupNormNode : ModuleNode
     private readonly long _groups;
     private readonly long _channels;
     private readonly double _eps;
-    private readonly Parameter? _weight;
-    private readonly Parameter? _bias;
+    private Parameter? _weight;
+    private Parameter? _bias;
 
     public GroupNormNode(NodeOrigin origin, BuildContext context)
         : base(origin)
@@ -100,11 +106,10 @@ internal sealed class GroupNormNode : ModuleNode
         {
             _weight = context.Parameter(origin, _channels);
             _bias = context.Parameter(origin, _channels);
-            Parameters = [new("weight", _weight), new("bias", _bias)];
         }
-    }
 
-    public override IReadOnlyList<NamedParameter> Parameters { get; } = [];
+        Slots = [new("weight", _weight, [_channels]), new("bias", _bias, [_channels])];
+    }
 
     public override string ExtraRepr => $"{_groups}, {_channels}, eps={Origin.Args.Repr("eps")}, affine={Origin.Args.Repr("affine")}";
 
@@ -113,9 +118,19 @@ internal sealed class GroupNormNode : ModuleNode
         if (_weight is not null)
         {
             Initial.Fill(_weight, 1);
-            Initial.Fill(_bias!, 0);
         }
 
+        if (_bias is not null)
+        {
+            Initial.Fill(_bias, 0);
+        }
+
+        return true;
+    }
+
+    private protected override bool Rebind(string name, Parameter? parameter)
+    {
+        (_weight, _bias) = name == "weight" ? (parameter, _bias) : (_weight, parameter);
         return true;
     }
 

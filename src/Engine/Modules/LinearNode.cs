@@ -17,16 +17,17 @@ internal sealed class LinearNode : ModuleNode
         _out = origin.Args.Int("out_features");
         Weight = context.Parameter(origin, _out, _in);
         Bias = origin.Args.Bool("bias") ? context.Parameter(origin, _out) : null;
-        Parameters = Bias is null ? [new("weight", Weight)] : [new("weight", Weight), new("bias", Bias)];
+        Slots = [new("weight", Weight), new("bias", Bias, [_out])];
     }
 
-    public Parameter Weight { get; }
+    public Parameter Weight { get; private set; }
 
-    public Parameter? Bias { get; }
-
-    public override IReadOnlyList<NamedParameter> Parameters { get; }
+    public Parameter? Bias { get; private set; }
 
     public override string ExtraRepr => $"in_features={_in}, out_features={_out}, bias={(Bias is null ? "False" : "True")}";
+
+    /// <summary>Whether it goes from and to so many features.</summary>
+    public bool Takes(long inputs, long outputs) => _in == inputs && _out == outputs;
 
     internal override bool ResetParameters()
     {
@@ -37,6 +38,12 @@ internal sealed class LinearNode : ModuleNode
         }
 
         return true;
+    }
+
+    private protected override bool Rebind(string name, Parameter? parameter)
+    {
+        (Weight, Bias) = name == "weight" ? (parameter ?? Weight, Bias) : (Weight, parameter);
+        return name != "weight" || parameter is not null;
     }
 
     protected override TensorTree Forward(IReadOnlyList<TensorTree> inputs, CallContext context)

@@ -41,7 +41,9 @@ public static class ModuleBuilder
         ModuleNode root;
         try
         {
-            root = new SpecReader(context, floatType).Read(spec, "", "spec", 1);
+            var reader = new SpecReader(context, floatType);
+            root = reader.Read(spec, "", "spec", 1);
+            reader.Register(root, spec);
         }
         catch (Exception exception) when (CallFailure.IsNative(exception))
         {
@@ -67,6 +69,8 @@ public static class ModuleBuilder
             {
                 buffer.Tensor.DetachFromDisposeScope();
             }
+
+            node.ExtraState?.DetachFromDisposeScope();
         }
     }
 }

@@ -1,3 +1,4 @@
+using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 namespace Sconce.Engine.Modules;
@@ -5,9 +6,9 @@ namespace Sconce.Engine.Modules;
 /// <summary><c>copy.deepcopy</c> of modules.</summary>
 public static class ModuleCopy
 {
-    /// <summary>Copies a subtree: structure, sharing, modes, requires_grad, dtypes and values; no gradients.</summary>
+    /// <summary>Copies a subtree: structure, sharing, modes, requires_grad, dtypes, values and extra state; no gradients.</summary>
     /// <param name="tree">The tree to copy from.</param>
-    /// <param name="path">The submodule to copy; empty is the whole. The train policy goes along with the whole.</param>
+    /// <param name="path">The submodule to copy; empty is the whole. What the train policy says of it goes along.</param>
     /// <exception cref="EngineException">There is no such path.</exception>
     public static ModuleTree DeepCopy(ModuleTree tree, string path)
     {
@@ -26,24 +27,90 @@ public static class ModuleCopy
     internal static ModuleNode DeepCopy(ModuleNode source, BuildContext context)
     {
         var made = new Dictionary<ModuleNode, ModuleNode>(ReferenceEqualityComparer.Instance);
-        var root = Make(source);
-        foreach (var ((_, from), (_, to)) in ModuleTree.Walk(source).Zip(ModuleTree.Walk(root)))
+        var root = Make(source, made, context);
+        var pairs = ModuleTree.Walk(source).Zip(ModuleTree.Walk(root), (from, to) => (From: from.Node, To: to.Node)).ToList();
+        Bind(pairs, context.OnMeta);
+        if (!context.OnMeta)
         {
-            Fill(from, to);
+            pairs.ForEach(pair => Fill(pair.From, pair.To));
         }
 
         return root;
+    }
 
-        ModuleNode Make(ModuleNode node)
+    private static ModuleNode Make(ModuleNode node, Dictionary<ModuleNode, ModuleNode> made, BuildContext context)
+    {
+        if (made.TryGetValue(node, out var known))
         {
-            if (!made.TryGetValue(node, out var copy))
+            return known;
+        }
+
+        var given = node.GivenChildren.Select(child => KeyValuePair.Create(child.Key, Make(child.Value, made, context))).ToList();
+        var copy = context.Create(node.Origin with { Given = given });
+        made[node] = copy;
+
+        // A type makes the children that it was not given anew; where some were changed since, or are shared with what is copied already, each counts.
+        if (ModuleTree.Walk(node).Any(at => at.Node.Additions.Any || (at.Node != node && made.ContainsKey(at.Node))))
+        {
+            foreach (var (name, child) in node.Children)
             {
-                var given = node.Origin.Given.Select(child => KeyValuePair.Create(child.Key, Make(child.Value))).ToList();
-                made[node] = copy = context.Create(node.Origin with { Given = given });
+                var target = Make(child, made, context);
+                if (copy.Children.FirstOrDefault(existing => existing.Key == name).Value != target)
+                {
+                    copy.SetChild(name, target);
+                }
+            }
+
+            copy.Additions.Children.UnionWith(node.Additions.Children);
+            copy.Rewire();
+        }
+
+        foreach (var (from, to) in ModuleTree.Walk(node).Zip(ModuleTree.Walk(copy)))
+        {
+            made.TryAdd(from.Node, to.Node);
+        }
+
+        return copy;
+    }
+
+    // Registered parameters and buffers; a parameter under several names is one in the copy too.
+    private static void Bind(List<(ModuleNode From, ModuleNode To)> pairs, bool onMeta)
+    {
+        var parameters = new Dictionary<Parameter, Parameter>(ReferenceEqualityComparer.Instance);
+        foreach (var (from, to) in pairs)
+        {
+            foreach (var slot in from.Slots.Where(slot => slot.Parameter is not null && !from.Additions.Bound.Contains(slot.Name)))
+            {
+                parameters[slot.Parameter!] = to.Slots.First(other => other.Name == slot.Name).Parameter!;
+            }
+        }
+
+        foreach (var (from, to) in pairs)
+        {
+            foreach (var slot in from.Slots.Where(slot => from.Additions.Bound.Contains(slot.Name)))
+            {
+                to.SetParameter(slot.Name, slot.Parameter is null ? null : CopyOf(slot.Parameter));
+            }
+
+            foreach (var slot in from.BufferSlots.Where(slot => from.Additions.BoundBuffers.Contains(slot.Name)))
+            {
+                // One of the node's own stays: its forward holds on to it.
+                var own = from.Additions.Buffers.Contains(slot.Name) ? null : to.BufferSlots.First(other => other.Name == slot.Name).Tensor;
+                to.SetBuffer(slot.Name, own ?? (slot.Tensor is null ? null : Like(slot.Tensor)), slot.Persistent);
+            }
+        }
+
+        Parameter CopyOf(Parameter parameter)
+        {
+            if (!parameters.TryGetValue(parameter, out var copy))
+            {
+                parameters[parameter] = copy = new Parameter(Like(parameter), requires_grad: false);
             }
 
             return copy;
         }
+
+        Tensor Like(Tensor tensor) => empty(tensor.shape, dtype: tensor.dtype, device: onMeta ? META : tensor.device);
     }
 
     private static void Fill(ModuleNode from, ModuleNode to)
@@ -64,5 +131,7 @@ public static class ModuleCopy
             using var value = source.Tensor.detach().clone();
             NativeSetData.SetData(target.Tensor, value);
         }
+
+        to.ExtraState = from.ExtraState?.clone();
     }
 }

@@ -1,4 +1,6 @@
+using Sconce.Engine.Catalog;
 using Sconce.Engine.Tensors;
+using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 namespace Sconce.Engine.Modules;
@@ -9,6 +11,12 @@ namespace Sconce.Engine.Modules;
 /// </summary>
 public abstract class ModuleNode : IDisposable
 {
+    private IReadOnlyList<ParameterSlot> _slots = [];
+    private IReadOnlyList<NamedParameter> _parameters = [];
+    private IReadOnlyList<BufferSlot> _bufferSlots = [];
+    private IReadOnlyList<NamedBuffer> _buffers = [];
+    private IReadOnlyList<KeyValuePair<string, ModuleNode>> _children = [];
+
     // What Train asked for last, kept apart from the policy's hold so that a lifted hold gives it back.
     private bool _mode = true;
 
@@ -30,31 +38,69 @@ public abstract class ModuleNode : IDisposable
     public virtual string ExtraRepr => "";
 
     /// <summary>Whether it is in training mode.</summary>
-    public bool Training => _mode && !HeldInEval;
+    public bool Training => HeldMode ?? _mode;
 
-    /// <summary>Its own parameters, in PyTorch's order.</summary>
-    public virtual IReadOnlyList<NamedParameter> Parameters => [];
+    /// <summary>Its own parameters, in the order of their registration; those that are None left out.</summary>
+    public IReadOnlyList<NamedParameter> Parameters
+    {
+        get => _parameters;
+        private protected set => Slots = [.. value.Select(parameter => new ParameterSlot(parameter.Name, parameter.Parameter))];
+    }
 
-    /// <summary>Its own buffers, in PyTorch's order.</summary>
-    public virtual IReadOnlyList<NamedBuffer> Buffers => [];
+    /// <summary>Its own buffers, in the order of their registration; those that are None left out.</summary>
+    public IReadOnlyList<NamedBuffer> Buffers
+    {
+        get => _buffers;
+        private protected set => BufferSlots = [.. value.Select(buffer => new BufferSlot(buffer.Name, buffer.Tensor, buffer.Persistent))];
+    }
 
     /// <summary>Its children, in order.</summary>
-    public virtual IReadOnlyList<KeyValuePair<string, ModuleNode>> Children => [];
+    public IReadOnlyList<KeyValuePair<string, ModuleNode>> Children
+    {
+        get => _children;
+        private protected set => (_children, IsLeaf) = (value, value.Count == 0);
+    }
 
     /// <summary>Names of forward's inputs, in order; <c>?</c> ends one that may be left out.</summary>
     public IReadOnlyList<string> InputNames => [.. Inputs.Select(input => input.ToString())];
 
     /// <summary>The same, parsed.</summary>
-    internal IReadOnlyList<InputName> Inputs { get; private protected init; }
+    internal IReadOnlyList<InputName> Inputs { get; private protected set; }
 
     /// <summary>What it was made of, so that it can be made again.</summary>
-    internal NodeOrigin Origin { get; }
+    internal NodeOrigin Origin { get; private protected set; }
 
-    /// <summary>Whether the train policy keeps it in eval mode.</summary>
-    internal bool HeldInEval { get; set; }
+    /// <summary>Its own parameters with those that are None.</summary>
+    internal IReadOnlyList<ParameterSlot> Slots
+    {
+        get => _slots;
+        private protected set => (_slots, _parameters) = (value, [.. value.Where(slot => slot.Parameter is not null).Select(slot => new NamedParameter(slot.Name, slot.Parameter!))]);
+    }
 
-    /// <summary>Whether the train policy keeps its parameters at requires_grad=False.</summary>
-    internal bool Frozen { get; set; }
+    /// <summary>Its own buffers with those that are None.</summary>
+    internal IReadOnlyList<BufferSlot> BufferSlots
+    {
+        get => _bufferSlots;
+        private protected set => (_bufferSlots, _buffers) = (value, [.. value.Where(slot => slot.Tensor is not null).Select(slot => new NamedBuffer(slot.Name, slot.Tensor!, slot.Persistent))]);
+    }
+
+    /// <summary>Children that a spec would give it; those that its type makes by itself are not among them.</summary>
+    internal IReadOnlyList<KeyValuePair<string, ModuleNode>> GivenChildren => Origin.Type.Children == ChildRule.Any ? Children : Origin.Given;
+
+    /// <summary>What was registered after it was made.</summary>
+    internal NodeAdditions Additions { get; } = new();
+
+    /// <summary>What <c>set_extra_state</c> was given: bytes; null for none.</summary>
+    internal Tensor? ExtraState { get; set; }
+
+    /// <summary>Whether its forward computes without calling children.</summary>
+    internal bool IsLeaf { get; private set; } = true;
+
+    /// <summary>The mode that the train policy holds it in, whatever Train says; null for none.</summary>
+    internal bool? HeldMode { get; set; }
+
+    /// <summary>The requires_grad that the train policy holds its parameters at; null for none.</summary>
+    internal bool? HeldRequiresGrad { get; set; }
 
     /// <summary>Calls the module: binds the arguments to its inputs, then runs it.</summary>
     /// <param name="arguments">The inputs.</param>
@@ -69,7 +115,7 @@ public abstract class ModuleNode : IDisposable
         return Invoke(inputs, context);
     }
 
-    /// <summary>Sets training mode here and below, save where the train policy holds a module in eval.</summary>
+    /// <summary>Sets training mode here and below, save where the train policy holds a module.</summary>
     /// <param name="mode">True for training, false for eval.</param>
     public void Train(bool mode)
     {
@@ -77,10 +123,7 @@ public abstract class ModuleNode : IDisposable
         foreach (var (_, node) in ModuleTree.Walk(this))
         {
             node._mode = mode;
-            if (node.Frozen)
-            {
-                node.SetRequiresGrad(false);
-            }
+            node.HoldRequiresGrad();
         }
     }
 
@@ -88,8 +131,8 @@ public abstract class ModuleNode : IDisposable
     internal void TakeModeOf(ModuleNode other)
     {
         _mode = other._mode;
-        HeldInEval = other.HeldInEval;
-        Frozen = other.Frozen;
+        HeldMode = other.HeldMode;
+        HeldRequiresGrad = other.HeldRequiresGrad;
     }
 
     /// <summary>Frees its own tensors, not its children's: the tree disposes each node once.</summary>
@@ -108,12 +151,15 @@ public abstract class ModuleNode : IDisposable
     /// <summary>Functions that one forward calls beside them.</summary>
     internal virtual int OwnCalls => 0;
 
-    /// <summary>Sets requires_grad of its own parameters.</summary>
-    internal void SetRequiresGrad(bool value)
+    /// <summary>Sets requires_grad of its own parameters to what the train policy holds it at, where it does and their dtype allows it.</summary>
+    internal void HoldRequiresGrad()
     {
-        foreach (var (_, parameter) in Parameters)
+        if (HeldRequiresGrad is { } held)
         {
-            parameter.requires_grad_(value);
+            foreach (var (_, parameter) in Parameters.Where(p => !held || NativeSetData.CanRequireGrad(p.Parameter.dtype.ToElementType())))
+            {
+                parameter.requires_grad_(held);
+            }
         }
     }
 
@@ -140,7 +186,7 @@ public abstract class ModuleNode : IDisposable
             throw CallFailure.Translate(exception, $"{Display(context.Path)[..^1]}({ExtraRepr}))", inputs, context.Field);
         }
 
-        if (Children.Count == 0)
+        if (IsLeaf)
         {
             context.Made(output, inputs);
         }
@@ -163,6 +209,86 @@ public abstract class ModuleNode : IDisposable
     /// <param name="context">What goes with the call.</param>
     protected abstract TensorTree Forward(IReadOnlyList<TensorTree> inputs, CallContext context);
 
+    /// <summary>The child of a name.</summary>
+    private protected ModuleNode Child(string name) => Children.First(child => child.Key == name).Value;
+
+    /// <summary>After children changed, here or below: takes up those that forward calls, and says where it cannot.</summary>
+    internal virtual void Rewire()
+    {
+    }
+
+    /// <summary>Why forward could not call a child of this name; null where it can, or does not call it.</summary>
+    internal virtual string? ChildProblem(string name, ModuleNode child) => null;
+
+    /// <summary>Whether a child that is added is called by forward.</summary>
+    private protected virtual bool CallsAdded => false;
+
+    /// <summary>Forward takes up another parameter, or None, under one of its own names; false where it cannot.</summary>
+    private protected virtual bool Rebind(string name, Parameter? parameter) => false;
+
+    /// <summary>Puts a parameter, or None, under a name; false where forward must have the one that it has.</summary>
+    internal bool SetParameter(string name, Parameter? parameter)
+    {
+        var at = IndexOf(_slots, slot => slot.Name == name);
+        var own = at >= 0 && !Additions.Parameters.Contains(name);
+        if (own && !Rebind(name, parameter))
+        {
+            return false;
+        }
+
+        Additions.Bound.Add(name);
+        if (at < 0)
+        {
+            Additions.Parameters.Add(name);
+            Slots = [.. _slots, new ParameterSlot(name, parameter)];
+        }
+        else
+        {
+            Slots = [.. _slots.Take(at), _slots[at] with { Parameter = parameter }, .. _slots.Skip(at + 1)];
+        }
+
+        return true;
+    }
+
+    /// <summary>Puts a buffer, or None, under a name. One that forward uses must be the same tensor.</summary>
+    internal void SetBuffer(string name, Tensor? tensor, bool persistent)
+    {
+        var at = IndexOf(_bufferSlots, slot => slot.Name == name);
+        if (at < 0)
+        {
+            Additions.Buffers.Add(name);
+        }
+
+        Additions.BoundBuffers.Add(name);
+        BufferSlots = at < 0 ? [.. _bufferSlots, new BufferSlot(name, tensor, persistent)]
+            : [.. _bufferSlots.Take(at), new BufferSlot(name, tensor, persistent), .. _bufferSlots.Skip(at + 1)];
+    }
+
+    /// <summary>Puts a child under a name, in the place of the one that was there, or at the end. <see cref="Rewire"/> must follow.</summary>
+    internal void SetChild(string name, ModuleNode child)
+    {
+        var at = IndexOf(_children, existing => existing.Key == name);
+        Additions.Children.Add(name);
+        IsLeaf = IsLeaf && !CallsAdded;
+        _children = at < 0 ? [.. _children, new(name, child)] : [.. _children.Take(at), new(name, child), .. _children.Skip(at + 1)];
+    }
+
+    /// <summary>Takes back <see cref="SetChild"/>.</summary>
+    internal void RestoreChildren(IReadOnlyList<KeyValuePair<string, ModuleNode>> children, bool wasLeaf) => (_children, IsLeaf) = (children, wasLeaf);
+
+    private static int IndexOf<T>(IReadOnlyList<T> items, Predicate<T> match)
+    {
+        for (var i = 0; i < items.Count; i++)
+        {
+            if (match(items[i]))
+            {
+                return i;
+            }
+        }
+
+        return -1;
+    }
+
     /// <summary>Draws initial values anew, as PyTorch's method of that name; false where the type has no such method.</summary>
     internal virtual bool ResetParameters() => false;
 
@@ -179,6 +305,8 @@ public abstract class ModuleNode : IDisposable
         {
             buffer.Tensor.Dispose();
         }
+
+        ExtraState?.Dispose();
     }
 
     /// <summary>The input at an index, which must be one tensor.</summary>

@@ -1,5 +1,7 @@
 using Sconce.Engine.Catalog;
 using Sconce.Engine.Tensors;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
 
 namespace Sconce.Engine.Modules;
 
@@ -11,6 +13,12 @@ public sealed class ModuleTree : IDisposable
         Root = root;
         Policy = new TrainPolicyState(root);
     }
+
+    /// <summary>The name under which a state dict holds a module's extra state, as PyTorch's.</summary>
+    public const string ExtraStateKey = "_extra_state";
+
+    // Identity: TorchSharp overrides equality of tensors by value.
+    internal static readonly IEqualityComparer<Tensor> Same = ReferenceEqualityComparer.Instance;
 
     /// <summary>The root.</summary>
     public ModuleNode Root { get; }
@@ -86,10 +94,25 @@ public sealed class ModuleTree : IDisposable
             node.Children.DistinctBy(child => child.Value).SelectMany(child => Visit(Join(path, child.Key), child.Value)).Append((path, node));
     }
 
+    /// <summary>The submodules from a root on under each of their names.</summary>
+    /// <param name="root">Where to begin.</param>
+    internal static IEnumerable<(string Path, ModuleNode Node)> WalkNames(ModuleNode root)
+    {
+        var stack = new Stack<(string, ModuleNode)>([("", root)]);
+        while (stack.TryPop(out var at))
+        {
+            yield return at;
+            for (var i = at.Item2.Children.Count - 1; i >= 0; i--)
+            {
+                stack.Push((Join(at.Item1, at.Item2.Children[i].Key), at.Item2.Children[i].Value));
+            }
+        }
+    }
+
     /// <summary>Parameters with dotted names, a shared one once (PyTorch's <c>named_parameters</c>).</summary>
     /// <param name="root">Where to begin.</param>
     public static IReadOnlyList<NamedParameter> NamedParameters(ModuleNode root) =>
-        [.. Walk(root).SelectMany(at => at.Node.Parameters.Select(p => new NamedParameter(Join(at.Path, p.Name), p.Parameter)))];
+        [.. Walk(root).SelectMany(at => at.Node.Parameters.Select(p => new NamedParameter(Join(at.Path, p.Name), p.Parameter))).DistinctBy(p => p.Parameter, Same)];
 
     /// <summary>PyTorch's <c>state_dict</c>: its keys in its order, persistent buffers only, shared modules under all their names.</summary>
     /// <param name="root">Where to begin.</param>
@@ -115,6 +138,11 @@ public sealed class ModuleTree : IDisposable
                 }
             }
 
+            if (node.ExtraState is { } extra)
+            {
+                entries.Add(new StateEntry(Join(path, ExtraStateKey), extra) { IsExtraState = true });
+            }
+
             foreach (var (name, child) in node.Children)
             {
                 Add(Join(path, name), child);
@@ -125,7 +153,14 @@ public sealed class ModuleTree : IDisposable
     /// <summary>Bytes of parameters and buffers from a root on, shared ones once.</summary>
     /// <param name="root">Where to begin.</param>
     public static long BytesOf(ModuleNode root) =>
-        Walk(root).Sum(at => at.Node.Parameters.Sum(p => TensorSize.Of(p.Parameter)) + at.Node.Buffers.Sum(b => TensorSize.Of(b.Tensor)));
+        Walk(root).SelectMany(at => TensorsOf(at.Node)).Distinct(Same).Sum(TensorSize.Of);
+
+    /// <summary>All tensors that a node holds: parameters, buffers, extra state.</summary>
+    internal static IEnumerable<Tensor> TensorsOf(ModuleNode node)
+    {
+        var held = node.Parameters.Select(p => (Tensor)p.Parameter).Concat(node.Buffers.Select(buffer => buffer.Tensor));
+        return node.ExtraState is { } extra ? held.Append(extra) : held;
+    }
 
     /// <summary>The tree as PyTorch prints it.</summary>
     /// <param name="root">Where to begin.</param>
@@ -156,6 +191,10 @@ public sealed class ModuleTree : IDisposable
 
         return node;
     }
+
+    /// <summary>The parameter of a dotted name; null where there is none.</summary>
+    internal static Parameter? FindParameter(ModuleNode root, string name) =>
+        Find(root, name[..Math.Max(name.LastIndexOf('.'), 0)])?.Parameters.FirstOrDefault(p => p.Name == name[(name.LastIndexOf('.') + 1)..])?.Parameter;
 
     internal static string Join(string path, string name) => path.Length == 0 ? name : $"{path}.{name}";
 

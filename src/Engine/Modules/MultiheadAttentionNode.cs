@@ -18,7 +18,7 @@ internal sealed class MultiheadAttentionNode : ModuleNode
     private readonly Parameter? _inBias;
     private readonly Parameter? _biasK;
     private readonly Parameter? _biasV;
-    private readonly LinearNode _outProjection;
+    private LinearNode _outProjection;
     private readonly long _keySize;
     private readonly long _valueSize;
 
@@ -72,12 +72,13 @@ internal sealed class MultiheadAttentionNode : ModuleNode
         }
     }
 
-    public override IReadOnlyList<NamedParameter> Parameters { get; }
-
-    public override IReadOnlyList<KeyValuePair<string, ModuleNode>> Children { get; }
-
     /// <summary>Whether the weights are returned when a module calls it; a caller who targets it gets them, as in PyTorch. Transformer layers turn it off.</summary>
     internal bool NeedsWeights { get; set; } = true;
+
+    internal override void Rewire() => _outProjection = (LinearNode)Child("out_proj");
+
+    internal override string? ChildProblem(string name, ModuleNode child) => name != "out_proj" || (child is LinearNode linear && linear.Takes(_embed, _embed))
+        ? null : $"it is called as a Linear from {_embed} to {_embed} features";
 
     internal override bool ResetParameters()
     {
@@ -89,7 +90,10 @@ internal sealed class MultiheadAttentionNode : ModuleNode
         if (_inBias is not null)
         {
             Initial.Fill(_inBias, 0);
-            Initial.Fill(_outProjection.Bias!, 0);
+            if (_outProjection.Bias is not null)
+            {
+                Initial.Fill(_outProjection.Bias, 0);
+            }
         }
 
         if (_biasK is not null)

@@ -32,8 +32,6 @@ internal sealed class RecurrentCellNode : ModuleNode
         }
     }
 
-    public override IReadOnlyList<NamedParameter> Parameters { get; }
-
     public override string ExtraRepr
     {
         get

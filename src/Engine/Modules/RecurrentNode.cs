@@ -48,8 +48,6 @@ internal sealed class RecurrentNode : ModuleNode
         }
     }
 
-    public override IReadOnlyList<NamedParameter> Parameters { get; }
-
     public override string ExtraRepr
     {
         get

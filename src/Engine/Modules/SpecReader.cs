@@ -1,5 +1,7 @@
 using Sconce.Engine.Catalog;
 using Sconce.Engine.Tensors;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
 
 namespace Sconce.Engine.Modules;
 
@@ -33,8 +35,44 @@ internal sealed class SpecReader(BuildContext context, ElementType floatType)
         var children = ReadChildren(spec, type, path, field, depth);
         var node = context.Create(new NodeOrigin(type, args, floatType, children, spec.Wiring));
         _built[path] = node;
+        if (spec.Added.Count > 0)
+        {
+            for (var i = 0; i < spec.Added.Count; i++)
+            {
+                var (name, below, share) = spec.Added[i];
+                var at = $"{field}.added[{i}]";
+                node.SetChild(name, below is null ? Shared(share!, at) : Read(below, ModuleTree.Join(path, name), at, depth + 1));
+            }
+
+            node.Rewire();
+        }
+
         return node;
     }
+
+    /// <summary>Registers what a spec says was registered on the tree that it was written from.</summary>
+    public void Register(ModuleNode root, ModuleSpec spec)
+    {
+        foreach (var (path, name, type, shape, share, _) in spec.Parameters)
+        {
+            var node = ModuleTree.Find(root, path)!;
+            node.SetParameter(name, share.Length > 0 ? ModuleTree.FindParameter(root, share) : type == ElementType.None ? null : new Parameter(Zeros(type, shape), type.IsFloatingPoint() || type.IsComplex()));
+        }
+
+        foreach (var (path, name, type, shape, _, persistent) in spec.Buffers)
+        {
+            var node = ModuleTree.Find(root, path)!;
+            var own = node.BufferSlots.FirstOrDefault(slot => slot.Name == name)?.Tensor;
+            node.SetBuffer(name, own ?? (type == ElementType.None ? null : Zeros(type, shape)), persistent);
+        }
+
+        foreach (var path in spec.ExtraStates)
+        {
+            ModuleTree.Find(root, path)!.ExtraState = Zeros(ElementType.UInt8, [0]);
+        }
+    }
+
+    private Tensor Zeros(ElementType type, IReadOnlyList<long> shape) => zeros([.. shape], dtype: type.ToScalarType(), device: context.OnMeta ? META : CPU);
 
     private List<KeyValuePair<string, ModuleNode>> ReadChildren(ModuleSpec spec, ModuleType type, string path, string field, int depth)
     {

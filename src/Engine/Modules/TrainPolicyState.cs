@@ -1,6 +1,17 @@
+using Sconce.Engine.Catalog;
+
 namespace Sconce.Engine.Modules;
 
-/// <summary>What <c>train(True)</c> must leave alone, as MMDetection's ResNet has it: <c>norm_eval</c> and frozen stages.</summary>
+/// <summary>One rule of a train policy.</summary>
+/// <param name="Path">Paths of the submodules that it holds with all below them, <c>*</c> and <c>?</c> as wildcards; empty is the root.</param>
+/// <param name="Mode">The mode that they are held in, whatever <c>train</c> says: true for training, false for eval; null leaves it.</param>
+/// <param name="RequiresGrad">The requires_grad that their parameters are held at; null leaves it.</param>
+public sealed record TrainRule(string Path, bool? Mode, bool? RequiresGrad = null);
+
+/// <summary>
+/// What <c>train()</c> must leave alone: <c>norm_eval</c> and frozen stages, as MMDetection's ResNet has them, and rules by path. Where several speak of
+/// a submodule, a later rule goes before an earlier one, rules before <c>norm_eval</c>, and frozen before all.
+/// </summary>
 public sealed class TrainPolicyState
 {
     private readonly ModuleNode _root;
@@ -13,28 +24,69 @@ public sealed class TrainPolicyState
     /// <summary>Paths that stay in eval with requires_grad=False.</summary>
     public IReadOnlyList<string> Frozen { get; private set; } = [];
 
+    /// <summary>The rules, in order.</summary>
+    public IReadOnlyList<TrainRule> Rules { get; private set; } = [];
+
     /// <summary>Replaces the policy and applies it at once. What was frozen before stays requires_grad=False until it is set otherwise.</summary>
     /// <param name="normEval">Keep BatchNorm*, InstanceNorm* and SyncBatchNorm in eval.</param>
     /// <param name="frozen">Paths to keep in eval with requires_grad=False.</param>
-    /// <exception cref="EngineException">A path does not exist; then nothing has changed.</exception>
-    public void Set(bool normEval, IReadOnlyList<string> frozen)
+    /// <param name="rules">Rules by path.</param>
+    /// <exception cref="EngineException">A path does not exist, or a rule holds nothing; then nothing has changed.</exception>
+    public void Set(bool normEval, IReadOnlyList<string> frozen, IReadOnlyList<TrainRule>? rules = null)
     {
         ArgumentNullException.ThrowIfNull(frozen);
-        var subtrees = frozen.Select((path, i) => ModuleTree.Find(_root, path)
-            ?? throw EngineException.NotFound("submodule", path, $"it is policy.frozen[{i}]; paths are those of DescribeModule")).ToList();
-        NormEval = normEval;
-        Frozen = [.. frozen];
-        foreach (var (_, node) in ModuleTree.Walk(_root))
+        rules ??= [];
+        for (var i = 0; i < frozen.Count; i++)
         {
-            node.Frozen = false;
-            node.HeldInEval = normEval && (node.IsInstance("_BatchNorm") || node.IsInstance("_InstanceNorm"));
+            if (ModuleTree.Find(_root, frozen[i]) is null)
+            {
+                throw EngineException.NotFound("submodule", frozen[i], $"it is policy.frozen[{i}]; paths are those of DescribeModule");
+            }
         }
 
-        foreach (var (_, node) in subtrees.SelectMany(ModuleTree.Walk))
+        var names = ModuleTree.WalkNames(_root).ToList();
+        for (var i = 0; i < rules.Count; i++)
         {
-            node.Frozen = true;
-            node.HeldInEval = true;
-            node.SetRequiresGrad(false);
+            var rule = rules[i];
+            if (rule.Mode is null && rule.RequiresGrad is null)
+            {
+                throw EngineException.Invalid($"policy.rules[{i}]", "holds neither a mode nor requires_grad; set at least one");
+            }
+
+            if (!names.Any(at => Glob.Matches(rule.Path, at.Path)))
+            {
+                throw EngineException.NotFound("submodule", rule.Path, $"it is policy.rules[{i}].path and matches nothing; paths are those of DescribeModule");
+            }
+        }
+
+        (NormEval, Frozen, Rules) = (normEval, [.. frozen], [.. rules]);
+        Apply(isNew: true);
+    }
+
+    /// <summary>Holds what the policy says; called again when the tree has changed. Parameters that come under a hold follow it at once.</summary>
+    internal void Apply(bool isNew = false)
+    {
+        var before = new Dictionary<ModuleNode, bool?>(ReferenceEqualityComparer.Instance);
+        foreach (var (_, node) in ModuleTree.Walk(_root))
+        {
+            before[node] = node.HeldRequiresGrad;
+            node.HeldRequiresGrad = null;
+            node.HeldMode = NormEval && (node.IsInstance("_BatchNorm") || node.IsInstance("_InstanceNorm")) ? false : null;
+        }
+
+        foreach (var rule in Rules)
+        {
+            Hold(ModuleTree.WalkNames(_root).Where(at => Glob.Matches(rule.Path, at.Path)), rule.Mode, rule.RequiresGrad);
+        }
+
+        // A path that went with a subtree that was replaced holds nothing.
+        Hold(Frozen.Select(path => (path, ModuleTree.Find(_root, path)!)).Where(at => at.Item2 is not null), mode: false, requiresGrad: false);
+        foreach (var (_, node) in ModuleTree.Walk(_root))
+        {
+            if (isNew || !before.TryGetValue(node, out var held) || held != node.HeldRequiresGrad)
+            {
+                node.HoldRequiresGrad();
+            }
         }
     }
 
@@ -43,21 +95,35 @@ public sealed class TrainPolicyState
     {
         NormEval = other.NormEval;
         Frozen = [.. other.Frozen.Select(frozen => Relative(frozen, path)).OfType<string>().Distinct()];
+        Rules = path.Length == 0 ? other.Rules : [.. other.Rules.SelectMany(rule => Relative(rule, other._root, path))];
     }
 
-    // A frozen path at or above the copied part freezes all of it; one below it freezes that; one beside it says nothing of it.
-    private static string? Relative(string frozen, string path)
+    private static void Hold(IEnumerable<(string Path, ModuleNode Node)> tops, bool? mode, bool? requiresGrad)
+    {
+        foreach (var (_, node) in tops.SelectMany(top => ModuleTree.Walk(top.Node)).DistinctBy(at => at.Node))
+        {
+            node.HeldMode = mode ?? node.HeldMode;
+            node.HeldRequiresGrad = requiresGrad ?? node.HeldRequiresGrad;
+        }
+    }
+
+    // What a pattern over the whole says of a part has no pattern of its own in general, so the part's rules name what it matched.
+    private static IEnumerable<TrainRule> Relative(TrainRule rule, ModuleNode root, string path) => ModuleTree.WalkNames(root)
+        .Where(at => Glob.Matches(rule.Path, at.Path)).Select(at => Relative(at.Path, path)).OfType<string>().Distinct().Select(relative => rule with { Path = relative });
+
+    // A path at or above the copied part speaks of all of it; one below it of that; one beside it not of it.
+    private static string? Relative(string held, string path)
     {
         if (path.Length == 0)
         {
-            return frozen;
+            return held;
         }
 
-        if (frozen.Length == 0 || frozen == path || path.StartsWith(frozen + ".", StringComparison.Ordinal))
+        if (held.Length == 0 || held == path || path.StartsWith(held + ".", StringComparison.Ordinal))
         {
             return "";
         }
 
-        return frozen.StartsWith(path + ".", StringComparison.Ordinal) ? frozen[(path.Length + 1)..] : null;
+        return held.StartsWith(path + ".", StringComparison.Ordinal) ? held[(path.Length + 1)..] : null;
     }
 }

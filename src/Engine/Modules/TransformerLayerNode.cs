@@ -10,7 +10,8 @@ internal sealed class TransformerLayerNode : ModuleNode
     private readonly bool _isDecoder;
     private readonly bool _normFirst;
     private readonly bool _usesGelu;
-    private readonly Dictionary<string, ModuleNode> _byName;
+    private readonly string[] _names;
+    private Dictionary<string, ModuleNode> _byName;
 
     public TransformerLayerNode(NodeOrigin origin, BuildContext context, bool isDecoder)
         : base(origin)
@@ -33,6 +34,7 @@ internal sealed class TransformerLayerNode : ModuleNode
         children.AddRange(Enumerable.Range(1, norms).Select(i => KeyValuePair.Create($"norm{i}", Norm())));
         children.AddRange(Enumerable.Range(1, norms).Select(i => KeyValuePair.Create($"dropout{i}", Dropout())));
         Children = children;
+        _names = [.. children.Select(child => child.Key)];
         _byName = children.ToDictionary(child => child.Key, child => child.Value);
 
         ModuleNode Attention()
@@ -50,7 +52,15 @@ internal sealed class TransformerLayerNode : ModuleNode
         ModuleNode Dropout() => context.Create("Dropout", origin, [], ("p", a.Float("dropout")));
     }
 
-    public override IReadOnlyList<KeyValuePair<string, ModuleNode>> Children { get; }
+    // What is added beside the layer's own children is not called.
+    internal override IEnumerable<ModuleNode> CalledChildren => _names.Select(name => _byName[name]);
+
+    internal override void Rewire() => _byName = Children.ToDictionary(child => child.Key, child => child.Value);
+
+    internal override string? ChildProblem(string name, ModuleNode child) =>
+        name is "self_attn" or "multihead_attn" ? child is MultiheadAttentionNode ? null : "it is called as a MultiheadAttention"
+        : _names.Contains(name) && child.Inputs.Count(input => !input.Optional) > 1 ? "it is called with one input"
+        : null;
 
     protected override TensorTree Forward(IReadOnlyList<TensorTree> inputs, CallContext context)
     {
@@ -82,5 +92,6 @@ internal sealed class TransformerLayerNode : ModuleNode
         return Child("linear2", Child("dropout", _usesGelu ? F.gelu(inner) : inner.relu(), context), context);
     }
 
-    private Tensor Child(string name, Tensor input, CallContext context) => CallChild(name, _byName[name], [TensorTree.Of(input)], context).Tensor!;
+    private Tensor Child(string name, Tensor input, CallContext context) => CallChild(name, _byName[name], [TensorTree.Of(input)], context).Tensor
+        ?? throw Refuse(context, $"calls {EngineException.Quote(name)} for one tensor; it gave a tuple");
 }

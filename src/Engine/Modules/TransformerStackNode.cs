@@ -7,18 +7,50 @@ namespace Sconce.Engine.Modules;
 /// <summary><c>TransformerEncoder</c> and <c>TransformerDecoder</c>: copies of one layer, then a norm.</summary>
 internal sealed class TransformerStackNode : ModuleNode
 {
-    private readonly ModuleListNode _layers;
-    private readonly ModuleNode? _norm;
+    private readonly string _layerName;
+    private ModuleListNode _layers;
+    private ModuleNode? _norm;
 
     private TransformerStackNode(NodeOrigin origin, ModuleListNode layers, ModuleNode? norm)
         : base(origin)
     {
+        _layerName = origin.Given[0].Key;
         _layers = layers;
         _norm = norm;
         Children = norm is null ? [new("layers", layers)] : [new("layers", layers), new("norm", norm)];
     }
 
-    public override IReadOnlyList<KeyValuePair<string, ModuleNode>> Children { get; }
+    internal override void Rewire()
+    {
+        var children = Children.ToDictionary(child => child.Key, child => child.Value);
+        _layers = (ModuleListNode)children["layers"];
+        _norm = children.GetValueOrDefault("norm");
+        for (var i = 0; i < _layers.Children.Count; i++)
+        {
+            if (LayerProblem(_layers.Children[i].Value) is { } problem)
+            {
+                throw EngineException.Invalid("spec", $"layers.{_layers.Children[i].Key} {problem}", "CHILD_MISMATCH");
+            }
+        }
+
+        // What it is made of again: PyTorch's copies of one layer, of which the first is as good as any.
+        KeyValuePair<string, ModuleNode> first = new(_layerName, _layers.Children[0].Value);
+        Origin = Origin with { Given = _norm is null ? [first] : [first, new("norm", _norm)] };
+    }
+
+    internal override string? ChildProblem(string name, ModuleNode child) => name switch
+    {
+        "layers" when child is not ModuleListNode { Children.Count: > 0 } => "it is a ModuleList with the layers",
+        "norm" when child.Inputs.Count(input => !input.Optional) > 1 => "it is called with one input",
+        _ => null,
+    };
+
+    private string? LayerProblem(ModuleNode layer)
+    {
+        var type = ModuleCatalog.Module(TypeName + "Layer", "");
+        return layer.Inputs.Select(input => input.Optional).SequenceEqual(type.InputList.Select(input => input.Optional)) ? null
+            : $"is a {layer.TypeName}, which does not take the inputs of a {type.Name}";
+    }
 
     internal override IEnumerable<ModuleNode> CalledChildren => [.. _layers.Children.Select(child => child.Value), .. _norm is null ? Array.Empty<ModuleNode>() : [_norm]];
 
@@ -58,8 +90,8 @@ internal sealed class TransformerStackNode : ModuleNode
 /// <summary><c>Transformer</c>: an encoder and a decoder.</summary>
 internal sealed class TransformerNode : ModuleNode
 {
-    private readonly ModuleNode _encoder;
-    private readonly ModuleNode _decoder;
+    private ModuleNode _encoder;
+    private ModuleNode _decoder;
 
     public TransformerNode(NodeOrigin origin, BuildContext context)
         : base(origin)
@@ -80,7 +112,16 @@ internal sealed class TransformerNode : ModuleNode
         }
     }
 
-    public override IReadOnlyList<KeyValuePair<string, ModuleNode>> Children { get; }
+    internal override IEnumerable<ModuleNode> CalledChildren => [_encoder, _decoder];
+
+    internal override void Rewire() => (_encoder, _decoder) = (Child("encoder"), Child("decoder"));
+
+    internal override string? ChildProblem(string name, ModuleNode child) => name switch
+    {
+        "encoder" when child.Inputs.Count < 3 || child.Inputs[0].Optional || child.Inputs.Skip(1).Any(input => !input.Optional) => "it is called as a TransformerEncoder",
+        "decoder" when child.Inputs.Count < 6 || child.Inputs.Take(2).Any(input => input.Optional) || child.Inputs.Skip(2).Any(input => !input.Optional) => "it is called as a TransformerDecoder",
+        _ => null,
+    };
 
     internal override bool ResetParameters()
     {

@@ -43,7 +43,7 @@ internal sealed class WiringReader(GraphNode graph, NodeOrigin origin)
         {
             module = path.Length == 0 ? null : ModuleTree.Find(graph, path);
             label = $"the call of {EngineException.Quote(path)}";
-            CheckCall(module ?? throw Wrong($"{field}.module", $"the Graph has no child {EngineException.Quote(path)}; it has {Known(origin.Given.Select(c => c.Key))}"), step, inputs.Length, field);
+            CheckCall(module ?? throw Wrong($"{field}.module", $"the Graph has no child {EngineException.Quote(path)}; it has {Known(graph.Children.Select(c => c.Key))}"), step, inputs.Length, field);
         }
         else if (step.Function is { } name && step.Module is null)
         {

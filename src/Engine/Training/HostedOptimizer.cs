@@ -1,6 +1,7 @@
 using System.Globalization;
 using Sconce.Engine.Modules;
 using Sconce.Engine.Training.Optimizers;
+using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 namespace Sconce.Engine.Training;
@@ -179,11 +180,26 @@ public sealed class HostedOptimizer : IDisposable
     public void ConvertState()
     {
         using var noGrad = no_grad();
-        _lbfgs?.FollowParameters();
-        foreach (var state in _groups.SelectMany(group => group.States))
+        PrepareToConvert(parameter => parameter.dtype)();
+    }
+
+    /// <summary>Whether a parameter is in one of its groups.</summary>
+    internal bool Holds(Parameter parameter) => _groups.Any(group => group.Parameters.Any(p => ReferenceEquals(p.Parameter, parameter)));
+
+    /// <summary>Bytes that <see cref="PrepareToConvert"/> takes.</summary>
+    internal long BytesToConvert(Func<Parameter, ScalarType> typeOf) => (_lbfgs?.BytesToFollow(typeOf(_groups[0].Parameters[0].Parameter)) ?? 0)
+        + _groups.Sum(group => group.Parameters.Zip(group.States).Sum(pair => pair.Second.BytesToFollow(typeOf(pair.First.Parameter))));
+
+    /// <summary>Makes the state in the dtypes that the parameters are to have, without grad, and returns what puts it in place, which cannot fail.</summary>
+    internal Action PrepareToConvert(Func<Parameter, ScalarType> typeOf)
+    {
+        List<Action> follow = [.. _groups.SelectMany(group => group.Parameters.Zip(group.States, (parameter, state) => state.PrepareToFollow(typeOf(parameter.Parameter))))];
+        if (_lbfgs is not null)
         {
-            state.FollowParameter();
+            follow.Add(_lbfgs.PrepareToFollow(typeOf(_groups[0].Parameters[0].Parameter)));
         }
+
+        return () => follow.ForEach(action => action());
     }
 
     /// <summary>Frees its state.</summary>

@@ -28,11 +28,18 @@ public static class StateLoading
 
         // What can fail for lack of memory happens before the first value is in place. As in PyTorch the last name of a shared tensor in the
         // order of the state dict decides what it holds, whatever the order of the entries.
-        var converted = entries.Zip(targets).Where(pair => pair.Second.Tensor is not null).OrderBy(pair => pair.Second.Place)
-            .Select(pair => (Target: pair.Second.Tensor!, Value: pair.First.Value.to(pair.Second.Tensor!.dtype, pair.Second.Tensor.device))).ToList();
+        var converted = entries.Zip(targets).Where(pair => pair.Second.Entry is not null).OrderBy(pair => pair.Second.Place)
+            .Select(pair => Converted(pair.Second.Entry!, pair.First.Value)).ToList();
         foreach (var (target, value) in converted)
         {
-            _ = target.copy_(value.reshape(target.shape));
+            if (target.IsExtraState)
+            {
+                NativeSetData.SetData(target.Tensor, value);
+            }
+            else
+            {
+                _ = target.Tensor.copy_(value.reshape(target.Tensor.shape));
+            }
         }
 
         return outcome;
@@ -43,16 +50,16 @@ public static class StateLoading
     /// <param name="entries">What is to be loaded.</param>
     /// <param name="strict">Whether missing and unexpected keys are refused.</param>
     /// <param name="field">Path of the entries in the request.</param>
-    /// <returns>What a load would leave out, and where each entry goes, by its place in the state dict; no tensor for an unexpected one.</returns>
+    /// <returns>What a load would leave out, and where each entry goes, by its place in the state dict; none for an unexpected one.</returns>
     /// <exception cref="EngineException">As for <see cref="Load"/>.</exception>
-    internal static (LoadOutcome Outcome, IReadOnlyList<(int Place, Tensor? Tensor)> Targets) Check(ModuleNode subtree, IReadOnlyList<StateEntryInfo> entries, bool strict, string field)
+    internal static (LoadOutcome Outcome, IReadOnlyList<(int Place, StateEntry? Entry)> Targets) Check(ModuleNode subtree, IReadOnlyList<StateEntryInfo> entries, bool strict, string field)
     {
         var state = ModuleTree.State(subtree);
-        var known = state.Select((entry, place) => (entry.Key, entry.Tensor, Place: place)).ToDictionary(target => target.Key, StringComparer.Ordinal);
+        var known = state.Select((entry, place) => (entry.Key, Entry: entry, Place: place)).ToDictionary(target => target.Key, StringComparer.Ordinal);
         var given = new HashSet<string>(StringComparer.Ordinal);
         var unexpected = new List<string>();
         var wrong = new List<FieldViolation>();
-        var targets = new (int, Tensor?)[entries.Count];
+        var targets = new (int, StateEntry?)[entries.Count];
         for (var i = 0; i < entries.Count; i++)
         {
             var key = entries[i].Key;
@@ -68,13 +75,13 @@ public static class StateLoading
                     wrong.Add(new($"{field}[{i}]", $"{EngineException.Quote(key)} is unexpected: the module has no such parameter or buffer"));
                 }
             }
-            else if (Mismatch(target.Tensor, entries[i]) is { } mismatch)
+            else if (Mismatch(target.Entry, entries[i]) is { } mismatch)
             {
                 wrong.Add(new($"{field}[{i}]", $"{EngineException.Quote(key)} {mismatch}"));
             }
             else
             {
-                targets[i] = (target.Place, target.Tensor);
+                targets[i] = (target.Place, target.Entry);
             }
         }
 
@@ -87,8 +94,18 @@ public static class StateLoading
         return wrong.Count == 0 ? (new LoadOutcome(missing, unexpected), targets) : throw EngineException.Invalid(wrong, "STATE_MISMATCH");
     }
 
-    private static string? Mismatch(Tensor target, StateEntryInfo value)
+    private static (StateEntry Target, Tensor Value) Converted(StateEntry target, Tensor value) =>
+        (target, target.IsExtraState ? value.clone() : value.to(target.Tensor.dtype, target.Tensor.device));
+
+    private static string? Mismatch(StateEntry entry, StateEntryInfo value)
     {
+        if (entry.IsExtraState)
+        {
+            // Its length is the caller's matter.
+            return value is { Type: ElementType.UInt8, Shape.Count: 1 } ? null : $"is {value.Type.Name()} [{string.Join(", ", value.Shape)}]; extra state is bytes, so one dimension of uint8";
+        }
+
+        var target = entry.Tensor;
         // As PyTorch: what was saved as one element of a list before there were scalars loads into a scalar.
         var sameShape = value.Shape.SequenceEqual(target.shape) || (target.dim() == 0 && value.Shape is [1]);
         return !sameShape ? $"has shape [{string.Join(", ", value.Shape)}]; the module's is [{string.Join(", ", target.shape)}]"

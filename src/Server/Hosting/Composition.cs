@@ -65,6 +65,7 @@ internal static class Composition
             .AddSingleton<EarlyFailures>()
             .AddSingleton<RequestIdStore>()
             .AddSingleton<Pipeline>()
+            .AddSingleton<RegistrationCalls>()
             .AddSingleton<OptimizerCalls>()
             .AddSingleton<OptimizerStreams>()
             // grpc-dotnet makes services and interceptors anew for every call unless the container holds them.

@@ -1,12 +1,13 @@
 using Grpc.Core;
 using Grpc.Core.Interceptors;
 using Microsoft.AspNetCore.Http;
+using Sconce.Engine.Execution;
 using Sconce.Server.Hosting;
 
 namespace Sconce.Server.Interceptors;
 
-/// <summary>Lets in the calls that this server can serve: made against a contract that it knows, while it is not draining.</summary>
-internal sealed class AdmissionInterceptor(DrainSignal drain) : Interceptor
+/// <summary>Lets in the calls that this server can serve, and counts them: made against a contract that it knows, while it is not draining.</summary>
+internal sealed class AdmissionInterceptor(DrainSignal drain, EngineHost engine) : Interceptor
 {
     public override Task<TResponse> UnaryServerHandler<TRequest, TResponse>(
         TRequest request, ServerCallContext context, UnaryServerMethod<TRequest, TResponse> continuation)
@@ -56,5 +57,7 @@ internal sealed class AdmissionInterceptor(DrainSignal drain) : Interceptor
         {
             throw DrainSignal.Refusal();
         }
+
+        engine.Usage.Called(context.Method);
     }
 }

@@ -2,6 +2,7 @@ using Google.Protobuf.WellKnownTypes;
 using Sconce.Engine;
 using Sconce.Engine.Catalog;
 using Sconce.Engine.Execution;
+using Sconce.Engine.Modules;
 
 namespace Sconce.Server.Mapping;
 
@@ -29,20 +30,46 @@ internal static class ModuleMapping
         LiveGraphs = (uint)summary.LiveGraphs,
     };
 
-    public static V1.ModuleNode ToNode(NodeDescription node) => new()
+    public static TrainPolicy ToPolicy(V1.TrainPolicy? policy) => policy is null ? new TrainPolicy(false, [])
+        : new TrainPolicy(policy.NormEval, [.. policy.Frozen]) { Rules = [.. policy.Rules.Select(ToRule)] };
+
+    public static V1.TrainPolicy ToPolicy(TrainPolicy policy) => new()
     {
-        Name = node.Name,
-        Path = node.Path,
-        Type = node.Type,
-        ExtraRepr = node.ExtraRepr,
-        Training = node.Training,
-        Parameters = { node.Parameters.Select(ToInfo) },
-        Buffers = { node.Buffers.Select(ToInfo) },
-        Children = { node.Children.Select(ToNode) },
-        Hooks = { node.Hooks },
+        NormEval = policy.NormEval,
+        Frozen = { policy.Frozen },
+        Rules = { policy.Rules.Select(ToRule) },
     };
 
-    private static V1.TensorInfo ToInfo(TensorDescription tensor) => new()
+    public static V1.ModuleNode ToNode(NodeDescription node)
+    {
+        var result = new V1.ModuleNode
+        {
+            Name = node.Name,
+            Path = node.Path,
+            Type = node.Type,
+            ExtraRepr = node.ExtraRepr,
+            Training = node.Training,
+            Parameters = { node.Parameters.Select(ToInfo) },
+            Buffers = { node.Buffers.Select(ToInfo) },
+            Children = { node.Children.Select(ToNode) },
+            Hooks = { node.Hooks },
+            AliasOf = node.AliasOf,
+            Hold = ToHold(node.HeldMode),
+        };
+        if (node.HeldRequiresGrad is { } held)
+        {
+            result.HoldRequiresGrad = held;
+        }
+
+        if (node.ExtraStateBytes is { } bytes)
+        {
+            result.ExtraStateBytes = (ulong)bytes;
+        }
+
+        return result;
+    }
+
+    public static V1.TensorInfo ToInfo(TensorDescription tensor) => new()
     {
         Name = tensor.Name,
         Dtype = (V1.DataType)tensor.Type,
@@ -50,7 +77,34 @@ internal static class ModuleMapping
         RequiresGrad = tensor.RequiresGrad,
         Persistent = tensor.Persistent,
         HasGrad = tensor.HasGrad,
+        IsNone = tensor.IsNone,
+        AliasOf = tensor.AliasOf,
+        MemoryFormat = (V1.MemoryFormat)tensor.Format,
     };
+
+    private static V1.TrainHold ToHold(bool? mode) => mode switch { null => V1.TrainHold.Unspecified, true => V1.TrainHold.Train, false => V1.TrainHold.Eval };
+
+    private static TrainRule ToRule(V1.TrainRule rule, int index) => new(
+        rule.Path,
+        rule.Hold switch
+        {
+            V1.TrainHold.Unspecified => null,
+            V1.TrainHold.Train => true,
+            V1.TrainHold.Eval => false,
+            _ => throw EngineException.Invalid($"policy.rules[{index}].hold", $"is {(int)rule.Hold}, which is no TrainHold of this contract"),
+        },
+        rule.HasRequiresGrad ? rule.RequiresGrad : null);
+
+    private static V1.TrainRule ToRule(TrainRule rule)
+    {
+        var result = new V1.TrainRule { Path = rule.Path, Hold = ToHold(rule.Mode) };
+        if (rule.RequiresGrad is { } held)
+        {
+            result.RequiresGrad = held;
+        }
+
+        return result;
+    }
 
     private static ChildSpec ToChild(V1.ChildSpec child, string field) => child.SourceCase switch
     {

@@ -7,7 +7,7 @@ using Sconce.Server.Mapping;
 namespace Sconce.Server.Services;
 
 /// <summary>nn.Module's own methods.</summary>
-internal sealed class ModuleService(EngineHost engine, RequestIdStore once) : V1.ModuleService.ModuleServiceBase
+internal sealed class ModuleService(EngineHost engine, RequestIdStore once, RegistrationCalls registration) : V1.ModuleService.ModuleServiceBase
 {
     public override Task<V1.CreateModuleResponse> CreateModule(V1.CreateModuleRequest request, ServerCallContext context) =>
         once.RunAsync(request, request.RequestId, CreateAsync, context.CancellationToken);
@@ -40,7 +40,7 @@ internal sealed class ModuleService(EngineHost engine, RequestIdStore once) : V1
             Module = ModuleMapping.ToModule(description.Module),
             Root = ModuleMapping.ToNode(description.Root),
             Repr = description.Repr,
-            TrainPolicy = new V1.TrainPolicy { NormEval = description.Policy.NormEval, Frozen = { description.Policy.Frozen } },
+            TrainPolicy = ModuleMapping.ToPolicy(description.Policy),
         };
     }
 
@@ -61,6 +61,30 @@ internal sealed class ModuleService(EngineHost engine, RequestIdStore once) : V1
 
     public override Task<V1.ApplyResponse> Apply(V1.ApplyRequest request, ServerCallContext context) =>
         once.RunAsync(request, request.RequestId, ApplyAsync, context.CancellationToken);
+
+    public override Task<V1.RegisterParameterResponse> RegisterParameter(V1.RegisterParameterRequest request, ServerCallContext context) =>
+        once.RunAsync(request, request.RequestId, registration.ParameterAsync, context.CancellationToken);
+
+    public override Task<V1.RegisterBufferResponse> RegisterBuffer(V1.RegisterBufferRequest request, ServerCallContext context) =>
+        once.RunAsync(request, request.RequestId, registration.BufferAsync, context.CancellationToken);
+
+    public override Task<V1.AddModuleResponse> AddModule(V1.AddModuleRequest request, ServerCallContext context) =>
+        once.RunAsync(request, request.RequestId, registration.ModuleAsync, context.CancellationToken);
+
+    public override Task<V1.GetParameterResponse> GetParameter(V1.GetParameterRequest request, ServerCallContext context) =>
+        registration.GetParameterAsync(request, new HttpResponseMemory(context.GetHttpContext()), context.CancellationToken);
+
+    public override Task<V1.GetBufferResponse> GetBuffer(V1.GetBufferRequest request, ServerCallContext context) =>
+        registration.GetBufferAsync(request, new HttpResponseMemory(context.GetHttpContext()), context.CancellationToken);
+
+    public override Task<V1.SetExtraStateResponse> SetExtraState(V1.SetExtraStateRequest request, ServerCallContext context) =>
+        once.RunAsync(request, request.RequestId, registration.SetExtraStateAsync, context.CancellationToken);
+
+    public override Task<V1.GetExtraStateResponse> GetExtraState(V1.GetExtraStateRequest request, ServerCallContext context) =>
+        registration.GetExtraStateAsync(request, context.CancellationToken);
+
+    public override Task<V1.ShareMemoryResponse> ShareMemory(V1.ShareMemoryRequest request, ServerCallContext context) =>
+        once.RunAsync(request, request.RequestId, registration.ShareMemoryAsync, context.CancellationToken);
 
     private async Task<V1.CreateModuleResponse> CreateAsync(V1.CreateModuleRequest request, CancellationToken cancellationToken)
     {
@@ -96,7 +120,7 @@ internal sealed class ModuleService(EngineHost engine, RequestIdStore once) : V1
 
     private async Task<V1.SetTrainPolicyResponse> SetTrainPolicyAsync(V1.SetTrainPolicyRequest request, CancellationToken cancellationToken)
     {
-        var policy = request.Policy is { } given ? new TrainPolicy(given.NormEval, [.. given.Frozen]) : new TrainPolicy(false, []);
+        var policy = ModuleMapping.ToPolicy(request.Policy);
         ulong? generation = request.HasIfGeneration ? request.IfGeneration : null;
         var summary = await engine.GetModule(request.Module).SetTrainPolicyAsync(policy, generation, cancellationToken).ConfigureAwait(false);
         return new V1.SetTrainPolicyResponse { Module = ModuleMapping.ToModule(summary) };
@@ -121,8 +145,8 @@ internal sealed class ModuleService(EngineHost engine, RequestIdStore once) : V1
     {
         var target = new ChangeTarget(request.Path, request.HasIfGeneration ? request.IfGeneration : null);
         var plan = ConversionMapping.ToPlan(request);
-        var summary = await engine.GetModule(request.Module).ConvertAsync(target, plan, cancellationToken).ConfigureAwait(false);
-        return new V1.ToResponse { Module = ModuleMapping.ToModule(summary) };
+        var outcome = await engine.GetModule(request.Module).ConvertAsync(target, plan, cancellationToken).ConfigureAwait(false);
+        return new V1.ToResponse { Module = ModuleMapping.ToModule(outcome.Module), Warnings = { outcome.Warnings } };
     }
 
     private async Task<V1.ApplyResponse> ApplyAsync(V1.ApplyRequest request, CancellationToken cancellationToken)
@@ -131,6 +155,11 @@ internal sealed class ModuleService(EngineHost engine, RequestIdStore once) : V1
         var plan = ConversionMapping.ToPlan(request);
         long? seed = request.HasSeed ? request.Seed : null;
         var outcome = await engine.GetModule(request.Module).ApplyAsync(target, plan, seed, cancellationToken).ConfigureAwait(false);
-        return new V1.ApplyResponse { Module = ModuleMapping.ToModule(outcome.Module), Applied = { outcome.Applied } };
+        return new V1.ApplyResponse
+        {
+            Module = ModuleMapping.ToModule(outcome.Module),
+            Applied = { outcome.Visits.Where(visit => visit.Applied).Select(visit => visit.Path) },
+            Visits = { outcome.Visits.Select(visit => new V1.ApplyVisit { Path = visit.Path, Repr = visit.Repr, Applied = visit.Applied }) },
+        };
     }
 }

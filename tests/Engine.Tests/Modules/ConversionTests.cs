@@ -122,6 +122,97 @@ public sealed class ConversionTests : IDisposable
         Assert.Equal(EngineError.FailedPrecondition, Refused(() => new ConversionPlan(kind, ElementType.None, device).Check("cpu")).Error);
 
     [Fact]
+    public void Memory_format_is_taken_by_tensors_of_4_dimensions_and_changes_no_value()
+    {
+        using var tree = Build(Sequential(Of("Conv2d", ("in_channels", 3.0), ("out_channels", 4.0), ("kernel_size", 3.0)), Of("BatchNorm2d", ("num_features", 4.0))));
+        var x = randn(2, 3, 6, 6);
+        tree.Root.Train(false);
+        var expected = tree.Run(x).detach();
+        tree.Run(x).sum().backward();
+        var weight = ModuleTree.FindParameter(tree.Root, "0.weight")!;
+        var before = weight.detach().clone();
+        Conversions.Convert(tree.Root, new ConversionPlan(ConversionKind.To, Format: MemoryFormat.ChannelsLast));
+
+        // PyTorch's strides of channels_last for [4, 3, 3, 3].
+        Assert.Equal([27, 1, 9, 3], weight.stride());
+        Assert.Equal([27, 1, 9, 3], weight.grad!.stride());
+        Assert.Equal([1], tree.Find("1").Parameters[0].Parameter.stride());
+        Assert.Equal(0, MaxDifference(before, weight.detach()));
+        Assert.True(MaxDifference(expected, tree.Run(x).detach()) < 1e-5);
+        using (var copy = ModuleCopy.DeepCopy(tree, ""))
+        {
+            Assert.Equal([27, 1, 9, 3], ModuleTree.FindParameter(copy.Root, "0.weight")!.stride());
+        }
+
+        Conversions.Convert(tree.Root, new ConversionPlan(ConversionKind.To, ElementType.Float64));
+        Assert.Equal([27, 1, 9, 3], weight.stride());
+        Conversions.Convert(tree.Root, new ConversionPlan(ConversionKind.To, Format: MemoryFormat.Preserve));
+        Assert.Equal([27, 1, 9, 3], weight.stride());
+        Conversions.Convert(tree.Root, new ConversionPlan(ConversionKind.To, Format: MemoryFormat.Contiguous));
+        Assert.Equal([27, 9, 3, 1], weight.stride());
+        Assert.Equal(ScalarType.Float64, weight.dtype);
+    }
+
+    [Fact]
+    public void Memory_format_of_5_dimensions_is_its_own_and_a_mismatch_in_the_middle_changes_nothing()
+    {
+        using var tree = Build(Sequential(Of("Conv2d", ("in_channels", 2.0), ("out_channels", 2.0), ("kernel_size", 2.0)), Of("Conv3d", ("in_channels", 2.0), ("out_channels", 2.0), ("kernel_size", 2.0))));
+        foreach (var (format, name) in new[] { (MemoryFormat.ChannelsLast, "\"1.weight\""), (MemoryFormat.ChannelsLast3d, "\"0.weight\"") })
+        {
+            Assert.Contains(name, Refused(() => Conversions.Convert(tree.Root, new ConversionPlan(ConversionKind.To, ElementType.Float64, Format: format))).Message);
+            Assert.All(ModuleTree.NamedParameters(tree.Root), p => Assert.True(p.Parameter.is_contiguous() && p.Parameter.dtype == ScalarType.Float32));
+        }
+
+        Conversions.Convert(tree.Find("1"), new ConversionPlan(ConversionKind.To, Format: MemoryFormat.ChannelsLast3d));
+        Assert.Equal([16, 1, 8, 4, 2], ModuleTree.FindParameter(tree.Root, "1.weight")!.stride());
+    }
+
+    [Fact]
+    public void Buffers_that_no_state_dict_holds_are_converted_and_freed()
+    {
+        var tree = Build(Linear(2, 2));
+        var registration = new Registration(tree, new BuildLimits(), _ => null);
+        registration.Buffer("", "cache", ones(2), persistent: false);
+        registration.Buffer("", "index", tensor(new long[] { 1 }), persistent: false);
+        var (cache, index) = (tree.Root.Buffers[0].Tensor, tree.Root.Buffers[1].Tensor);
+        Conversions.Convert(tree.Root, new ConversionPlan(ConversionKind.Half));
+        Assert.Equal((ScalarType.Float16, ScalarType.Int64), (cache.dtype, index.dtype));
+        tree.Dispose();
+        Assert.True(cache.IsInvalid && index.IsInvalid);
+    }
+
+    [Fact]
+    public void To_empty_keeps_shapes_dtypes_and_objects_and_shows_nothing_of_before()
+    {
+        using var tree = Build(Sequential(Linear(2, 2), Of("BatchNorm1d", ("num_features", 2.0))), ElementType.Float64);
+        tree.Run(randn(3, 2, dtype: ScalarType.Float64)).sum().backward();
+        var parameters = ModuleTree.NamedParameters(tree.Root).ToList();
+        new ConversionPlan(ConversionKind.ToEmpty, Device: "cpu").Check("cpu");
+        Conversions.Convert(tree.Root, new ConversionPlan(ConversionKind.ToEmpty));
+        Assert.Equal(parameters, ModuleTree.NamedParameters(tree.Root));
+        Assert.All(parameters, p => Assert.Equal((ScalarType.Float64, true, 0.0, 0.0), (p.Parameter.dtype, p.Parameter.requires_grad, p.Parameter.abs().sum().item<double>(), p.Parameter.grad!.abs().sum().item<double>())));
+        Assert.Equal(0, tree.Find("1").Buffers.Sum(buffer => buffer.Tensor.to_type(ScalarType.Float64).abs().sum().item<double>()));
+    }
+
+    [Fact]
+    public void Complex_modules_warn_as_PyTorch_does_and_come_back_without_imaginary_parts()
+    {
+        using var tree = Build(Linear(2, 2));
+        var toComplex = new ConversionPlan(ConversionKind.To, ElementType.Complex64);
+        Assert.StartsWith("Complex modules are a new feature", Assert.Single(toComplex.Warnings(tree.Root)));
+        Conversions.Convert(tree.Root, toComplex);
+
+        // float() and half() touch floating tensors, and complex ones are none.
+        Conversions.Convert(tree.Root, new ConversionPlan(ConversionKind.Half));
+        Assert.All(tree.Root.Parameters, p => Assert.Equal(ScalarType.ComplexFloat32, p.Parameter.dtype));
+        var back = new ConversionPlan(ConversionKind.To, ElementType.Float64);
+        Assert.Equal("Casting complex values to real discards the imaginary part", Assert.Single(back.Warnings(tree.Root)));
+        Conversions.Convert(tree.Root, back);
+        Assert.All(tree.Root.Parameters, p => Assert.Equal((ScalarType.Float64, true), (p.Parameter.dtype, p.Parameter.requires_grad)));
+        Assert.Empty(new ConversionPlan(ConversionKind.Float).Warnings(tree.Root));
+    }
+
+    [Fact]
     public void SetData_impossible_pair_is_refused_before_libtorch_sees_it()
     {
         using var parameter = new TorchSharp.Modules.Parameter(rand(2));

@@ -49,6 +49,45 @@ public sealed class TreeOperationTests : IDisposable
     }
 
     [Fact]
+    public void Rules_hold_modes_and_requires_grad_by_path_and_later_ones_go_first()
+    {
+        _net.Policy.Set(normEval: true, ["stem.0"], [new TrainRule("stem*", true), new TrainRule("head", false, false), new TrainRule("head.?", true), new TrainRule("head.3", null, true), new TrainRule("stem.0", true, true)]);
+        foreach (var mode in new[] { true, false })
+        {
+            _net.Root.Train(mode);
+            Assert.Equal(mode, _net.Root.Training);
+            Assert.Equal((true, true, false), (_net.Find("stem").Training, _net.Find("stem.1").Training, _net.Find("stem.0").Training));
+            Assert.Equal((false, true, true), (_net.Find("head").Training, _net.Find("head.0").Training, _net.Find("head.1").Training));
+            Assert.Equal([false, false, true, true, false, false, true, true], ModuleTree.NamedParameters(_net.Root).Select(p => p.Parameter.requires_grad));
+            ParameterSelection.RequiresGrad(_net.Root, true, ["stem.0.*", "head.0.*"]);
+        }
+
+        Conversions.Convert(_net.Root, new ConversionPlan(ConversionKind.Double));
+        using var copy = ModuleCopy.DeepCopy(_net, "");
+        using var part = ModuleCopy.DeepCopy(_net, "head");
+        copy.Root.Train(true);
+        part.Root.Train(false);
+        Assert.Equal(_net.Policy.Rules, copy.Policy.Rules);
+        Assert.Equal([new("", false, false), new("0", true), new("1", true), new("2", true), new("3", true), new("3", null, true)], part.Policy.Rules);
+        Assert.Equal((false, true), (part.Root.Training, part.Find("1").Training));
+        Assert.Equal([false, false, true, true], ModuleTree.NamedParameters(part.Root).Select(p => p.Parameter.requires_grad));
+
+        _net.Policy.Set(normEval: false, []);
+        Assert.False(_net.Find("head.1").Training);
+        _net.Root.Train(true);
+        Assert.All(ModuleTree.Walk(_net.Root), at => Assert.True(at.Node.Training));
+    }
+
+    [Fact]
+    public void A_rule_that_holds_nothing_changes_nothing()
+    {
+        Assert.Equal(EngineError.NotFound, Refused(() => _net.Policy.Set(normEval: true, [], [new TrainRule("stem", false), new TrainRule("tail*", false)])).Error);
+        Assert.Equal("policy.rules[0]", Assert.Single(Refused(() => _net.Policy.Set(normEval: true, [], [new TrainRule("stem", null)])).Fields).Field);
+        Assert.False(_net.Policy.NormEval);
+        Assert.True(_net.Find("stem").Training);
+    }
+
+    [Fact]
     public void Train_of_a_subtree_leaves_the_rest()
     {
         _net.Find("head").Train(false);

@@ -46,6 +46,16 @@ public sealed class ModuleTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task Each_method_is_logged_at_its_first_call()
+    {
+        await _server.Modules.GetModuleAsync(new V1.GetModuleRequest { Module = "m" });
+        await _server.Modules.GetModuleAsync(new V1.GetModuleRequest { Module = "m" });
+
+        Assert.Single(_server.Log, line => line.Contains("First use of method /sconce.v1.ModuleService/GetModule", StringComparison.Ordinal));
+        Assert.Single(_server.Log, line => line.Contains("First use of type Linear", StringComparison.Ordinal));
+    }
+
+    [Fact]
     public async Task DescribeModule_shows_the_tree()
     {
         var description = await _server.Modules.DescribeModuleAsync(new V1.DescribeModuleRequest { Module = "m" });

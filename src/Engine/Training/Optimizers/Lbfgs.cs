@@ -1,4 +1,5 @@
 using Sconce.Engine.Modules;
+using Sconce.Engine.Tensors;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -42,33 +43,40 @@ internal sealed class Lbfgs(IReadOnlyList<NamedParameter> members) : IDisposable
         }
     }
 
-    /// <summary>What is remembered takes the dtype and device that the parameters have now.</summary>
-    public void FollowParameters()
-    {
-        var (dtype, device) = (_parameters[0].dtype, _parameters[0].device);
-        for (var i = 0; i < _history.Count; i++)
-        {
-            var (change, step, ro) = _history[i];
-            _history[i] = (Moved(change)!, Moved(step)!, ro);
-        }
+    /// <summary>Bytes that what is remembered takes once it has another dtype; 0 where it has that.</summary>
+    public long BytesToFollow(ScalarType type) => Remembered().Where(tensor => tensor.dtype != type).Sum(tensor => tensor.numel() * type.ToElementType().Size());
 
-        _gradient = Moved(_gradient);
-        _previousGradient = Moved(_previousGradient);
-        _direction = Moved(_direction);
+    /// <summary>Makes what is remembered in the dtype that the parameters are to have, and returns what puts it in place, which cannot fail.</summary>
+    public Action PrepareToFollow(ScalarType type)
+    {
+        var moved = Remembered().Where(tensor => tensor.dtype != type).ToDictionary(tensor => tensor, tensor => tensor.to_type(type), ModuleTree.Same);
+        return () =>
+        {
+            for (var i = 0; i < _history.Count; i++)
+            {
+                var (change, step, ro) = _history[i];
+                _history[i] = (Moved(change)!, Moved(step)!, ro);
+            }
+
+            _gradient = Moved(_gradient);
+            _previousGradient = Moved(_previousGradient);
+            _direction = Moved(_direction);
+        };
 
         Tensor? Moved(Tensor? tensor)
         {
-            if (tensor is null || (tensor.dtype == dtype && tensor.device.ToString() == device.ToString()))
+            if (tensor is null || !moved.TryGetValue(tensor, out var target))
             {
                 return tensor;
             }
 
-            using (tensor)
-            {
-                return tensor.to(dtype, device).DetachFromDisposeScope();
-            }
+            tensor.Dispose();
+            return target.DetachFromDisposeScope();
         }
     }
+
+    private IEnumerable<Tensor> Remembered() => _history.SelectMany(entry => new[] { entry.Change, entry.Step })
+        .Concat(new[] { _gradient, _previousGradient, _direction }.OfType<Tensor>()).Distinct<Tensor>(ModuleTree.Same);
 
     public void Dispose()
     {

@@ -1,3 +1,4 @@
+using Sconce.Engine.Tensors;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 
@@ -52,18 +53,14 @@ internal sealed class ParameterState(Parameter parameter) : IDisposable
         _tensors[name] = tensor.DetachFromDisposeScope();
     }
 
-    /// <summary>State tensors take the dtype and device that their parameter has now.</summary>
-    /// <remarks>All copies are made before the first is put in place, so that a lack of memory changes nothing.</remarks>
-    public void FollowParameter()
+    /// <summary>Bytes that state tensors of another dtype than <paramref name="type"/> take once they have it.</summary>
+    public long BytesToFollow(ScalarType type) => _tensors.Values.Where(tensor => tensor.dtype != type).Sum(tensor => tensor.numel() * type.ToElementType().Size());
+
+    /// <summary>Makes the state tensors in the dtype that their parameter is to have, and returns what puts them in place, which cannot fail.</summary>
+    public Action PrepareToFollow(ScalarType type)
     {
-        var moved = _tensors
-            .Where(entry => entry.Value.dtype != parameter.dtype || entry.Value.device.ToString() != parameter.device.ToString())
-            .Select(entry => (entry.Key, Value: entry.Value.to(parameter.dtype, parameter.device)))
-            .ToList();
-        foreach (var (name, tensor) in moved)
-        {
-            Replace(name, tensor);
-        }
+        var moved = _tensors.Where(entry => entry.Value.dtype != type).Select(entry => (entry.Key, Value: entry.Value.to_type(type))).ToList();
+        return () => moved.ForEach(entry => Replace(entry.Key, entry.Value));
     }
 
     /// <summary>Takes the place of all that there was; the tensors change owner.</summary>
