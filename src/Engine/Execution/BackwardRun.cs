@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using Sconce.Engine.Hooks;
+using Sconce.Engine.PlugIns;
 using Sconce.Engine.Tensors;
 using static TorchSharp.torch;
 
@@ -106,7 +107,7 @@ internal static class BackwardRun
 
         try
         {
-            autograd.backward(roots, gradients, retain);
+            FunctionGuard.Run(() => autograd.backward(roots, gradients, retain));
         }
         catch (ExternalException exception) when (exception.Message.Contains("modified by an inplace operation", StringComparison.Ordinal))
         {

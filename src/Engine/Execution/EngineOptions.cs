@@ -70,6 +70,10 @@ public sealed class EngineOptions
     /// <summary>Most submodules in a spec.</summary>
     public int MaxSubmodules { get; set; } = 10_000;
 
+    /// <summary>Directory of plug-ins, .NET assemblies with module types of their own; empty loads none. It is code that the server runs: only the operator
+    /// should be able to write there.</summary>
+    public string PluginDir { get; set; } = "";
+
     /// <summary>What is wrong with the options, each as a sentence that names the setting; empty where all is well.</summary>
     public IReadOnlyList<string> Validate()
     {
@@ -77,6 +81,11 @@ public sealed class EngineOptions
         if (Device is not "cpu")
         {
             errors.Add($"{nameof(Device)} is \"{Device}\"; it must be \"cpu\": this build has no other device");
+        }
+
+        if (PluginDir.Length > 0 && !Directory.Exists(PluginDir))
+        {
+            errors.Add($"{nameof(PluginDir)} is \"{PluginDir}\"; there is no such directory: make it, or leave the setting empty");
         }
 
         AtLeast(Lanes, 1, nameof(Lanes));

@@ -26,6 +26,12 @@ public sealed class CallContext(string path = "")
     /// <summary>Whether the module running now is the one that the caller asked for, not one that another module calls.</summary>
     internal bool IsTarget => _names.Count == 0;
 
+    /// <summary>How many levels below the target the module running now is.</summary>
+    internal int Depth => _names.Count;
+
+    /// <summary>Comes back up to a level.</summary>
+    internal void Return(int depth) => _names.RemoveRange(depth, _names.Count - depth);
+
     /// <summary>Goes down into a child. Names, not paths, so that a call that succeeds makes no strings.</summary>
     internal void Enter(string name) => _names.Add(name);
 

@@ -51,7 +51,15 @@ public abstract class ModuleNode : IDisposable
     internal NodeOrigin Origin { get; }
 
     /// <summary>Whether the train policy keeps it in eval mode.</summary>
-    internal bool HeldInEval { get; set; }
+    internal bool HeldInEval
+    {
+        get;
+        set
+        {
+            field = value;
+            ModeChanged();
+        }
+    }
 
     /// <summary>Whether the train policy keeps its parameters at requires_grad=False.</summary>
     internal bool Frozen { get; set; }
@@ -76,7 +84,7 @@ public abstract class ModuleNode : IDisposable
         // Each node once: shared submodules would make a deep tree of them exponential.
         foreach (var (_, node) in ModuleTree.Walk(this))
         {
-            node._mode = mode;
+            node.SetMode(mode, isTarget: ReferenceEquals(node, this));
             if (node.Frozen)
             {
                 node.SetRequiresGrad(false);
@@ -90,6 +98,19 @@ public abstract class ModuleNode : IDisposable
         _mode = other._mode;
         HeldInEval = other.HeldInEval;
         Frozen = other.Frozen;
+    }
+
+    /// <summary>Takes what Train asked for. A node that stands for a foreign module asks that module, which may set the modes of its parts itself.</summary>
+    /// <param name="mode">True for training.</param>
+    /// <param name="isTarget">Whether Train was called on this node, not on one above it.</param>
+    internal virtual void SetMode(bool mode, bool isTarget) => _mode = mode;
+
+    /// <summary>What Train asked for last, whatever the policy holds.</summary>
+    private protected bool Mode { set => _mode = value; }
+
+    /// <summary>Called when <see cref="Training"/> may have changed other than by <see cref="SetMode"/>.</summary>
+    private protected virtual void ModeChanged()
+    {
     }
 
     /// <summary>Frees its own tensors, not its children's: the tree disposes each node once.</summary>
@@ -140,6 +161,12 @@ public abstract class ModuleNode : IDisposable
             throw CallFailure.Translate(exception, $"{Display(context.Path)[..^1]}({ExtraRepr}))", inputs, context.Field);
         }
 
+        return Finish(output, context);
+    }
+
+    /// <summary>What follows the computation of every call, those that a foreign module makes of its parts included.</summary>
+    private protected TensorTree Finish(TensorTree output, CallContext context)
+    {
         if (context.CountBytes && Children.Count == 0)
         {
             context.LeafOutputBytes += CallFailure.BytesOf(output);

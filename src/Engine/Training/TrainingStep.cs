@@ -1,6 +1,7 @@
 using System.Globalization;
 using Sconce.Engine.Hooks;
 using Sconce.Engine.Modules;
+using Sconce.Engine.PlugIns;
 using Sconce.Engine.Tensors;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -125,7 +126,7 @@ public static class TrainingStep
             Gradients.Zero(reset, setToNone: true);
         }
 
-        ParameterGradients.Backward(batch.Hooks, batch.Hooks, tree, () => (scale == 1 ? loss : loss.mul(scale)).backward());
+        ParameterGradients.Backward(batch.Hooks, batch.Hooks, tree, () => FunctionGuard.Run(() => (scale == 1 ? loss : loss.mul(scale)).backward()));
         var value = loss.detach().to(ScalarType.Float64).ToDouble();
         return new StepOutcome(value, null, batch.ReturnOutput ? output.Map(tensor => tensor.detach().MoveToOuterDisposeScope()) : null);
     }
