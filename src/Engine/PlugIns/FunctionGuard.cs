@@ -17,6 +17,10 @@ internal static class FunctionGuard
     [ThreadStatic]
     private static (Exception Exception, string Function)? _failure;
 
+    // libtorch reads what backward gave after it has returned, when nothing else may hold it.
+    [ThreadStatic]
+    private static List<Tensor>? _given;
+
     /// <summary>Guards the functions of an assembly.</summary>
     /// <param name="types">The assembly's types.</param>
     /// <param name="context">The assembly's load context.</param>
@@ -32,9 +36,14 @@ internal static class FunctionGuard
                     continue;
                 }
 
-                if (type.IsSealed)
+                if (type.GetMethod("backward", [typeof(autograd.AutogradContext), typeof(List<Tensor>)]) is not null)
                 {
-                    return $"the autograd function {type.Name} is sealed, so its backward cannot be guarded, and an exception in it would end the process; remove sealed";
+                    return $"the autograd function {type.Name} is a MultiTensorFunction, whose backward has been seen to end the process; make it one SingleTensorFunction for each output";
+                }
+
+                if (type.IsSealed || !CanBeBase(type))
+                {
+                    return $"the autograd function {type.Name} is {(type.IsSealed ? "sealed" : "private")}, so its backward cannot be guarded, and an exception in it would end the process; make it internal or public, and not sealed";
                 }
 
                 at.GetProperty("Instance", BindingFlags.Static | BindingFlags.NonPublic)!.SetValue(null, Activator.CreateInstance(Derive(type, context)));
@@ -49,6 +58,7 @@ internal static class FunctionGuard
     {
         _failure = null;
         backward();
+        _given = null;
         if (_failure is var (exception, function))
         {
             _failure = null;
@@ -76,7 +86,7 @@ internal static class FunctionGuard
         var inputs = (bool[])context.get_data(InputsKey);
         if (exception is null && gradients?.Count == inputs.Length && !gradients.Where((gradient, i) => !inputs[i] && gradient is { IsInvalid: false }).Any())
         {
-            return gradients;
+            return _given = gradients;
         }
 
         _failure ??= (exception ?? new InvalidOperationException($"backward must give one gradient for each of the {inputs.Length} inputs of forward, null for those that are no tensors"), function);
@@ -92,9 +102,8 @@ internal static class FunctionGuard
         var type = module.DefineType($"{function.Name}.Guarded", TypeAttributes.Public | TypeAttributes.Sealed, function);
         _ = type.DefineDefaultConstructor(MethodAttributes.Public);
         var contextType = typeof(autograd.AutogradContext);
-        var gradients = function.IsAssignableTo(typeof(autograd.SingleTensorFunction<>).MakeGenericType(function)) ? typeof(Tensor) : typeof(List<Tensor>);
         var forward = function.GetMethod("forward", [contextType, typeof(object[])])!;
-        var backward = function.GetMethod("backward", [contextType, gradients])!;
+        var backward = function.GetMethod("backward", [contextType, typeof(Tensor)])!;
 
         var il = Override(type, forward).GetILGenerator();
         il.Emit(OpCodes.Ldarg_1);
@@ -124,6 +133,20 @@ internal static class FunctionGuard
         il.Emit(OpCodes.Call, typeof(FunctionGuard).GetMethod(nameof(Checked))!);
         il.Emit(OpCodes.Ret);
         return type.CreateType();
+    }
+
+    // The attribute below makes internal types accessible, and private ones not.
+    private static bool CanBeBase(Type? type)
+    {
+        for (; type is not null; type = type.DeclaringType)
+        {
+            if (type.IsNestedPrivate || type.IsNestedFamily || type.IsNestedFamANDAssem)
+            {
+                return false;
+            }
+        }
+
+        return true;
     }
 
     private static MethodBuilder Override(TypeBuilder type, MethodInfo method) => type.DefineMethod(

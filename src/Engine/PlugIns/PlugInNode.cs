@@ -190,9 +190,17 @@ internal sealed class PlugInNode : ModuleNode
 
     private protected override void ModeChanged()
     {
-        if (_module is { } module && module.training != Training)
+        if (_module is not { } module || module.training == Training)
         {
-            Guarded(() => module.train(Training), "train");
+            return;
+        }
+
+        Guarded(() => module.train(Training), "train");
+
+        // Which has set its parts' modes too.
+        foreach (var (_, part) in Children)
+        {
+            ((PlugInNode)part).ModeChanged();
         }
     }
 

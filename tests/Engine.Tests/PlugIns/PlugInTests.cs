@@ -138,6 +138,13 @@ public sealed class PlugInTests
         Assert.Contains("has more than 3 submodules", refused.Message, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData(typeof(SealedFunction), "SealedFunction is sealed")]
+    [InlineData(typeof(PrivateFunction), "PrivateFunction is private")]
+    [InlineData(typeof(ManyFunction), "ManyFunction is a MultiTensorFunction")]
+    public void Functions_whose_backward_cannot_be_guarded_are_refused(Type function, string words) =>
+        Assert.Contains(words, FunctionGuard.Install([function], AssemblyLoadContext.Default), StringComparison.Ordinal);
+
     [Fact]
     public void An_unset_directory_loads_nothing() => Assert.Same(PlugInTypes.None, PlugInTypes.Load("", NullLogger.Instance));
 
@@ -146,6 +153,31 @@ public sealed class PlugInTests
     {
         var problem = Assert.Single(new EngineOptions { PluginDir = "/nowhere/at/all" }.Validate());
         Assert.StartsWith("PluginDir is \"/nowhere/at/all\"; there is no such directory", problem, StringComparison.Ordinal);
+    }
+
+    internal sealed class SealedFunction : PassingFunction<SealedFunction>;
+
+#pragma warning disable CA1852 // That it is not sealed is the point.
+    private class PrivateFunction : PassingFunction<PrivateFunction>;
+#pragma warning restore CA1852
+
+    internal sealed class ManyFunction : autograd.MultiTensorFunction<ManyFunction>
+    {
+        public override string Name => nameof(ManyFunction);
+
+        public override List<Tensor> forward(autograd.AutogradContext ctx, params object[] vars) => [((Tensor)vars[0]).alias()];
+
+        public override List<Tensor> backward(autograd.AutogradContext ctx, List<Tensor> grad_outputs) => grad_outputs;
+    }
+
+    internal abstract class PassingFunction<T> : autograd.SingleTensorFunction<T>
+        where T : PassingFunction<T>, new()
+    {
+        public override string Name => typeof(T).Name;
+
+        public override Tensor forward(autograd.AutogradContext ctx, params object[] vars) => ((Tensor)vars[0]).alias();
+
+        public override List<Tensor> backward(autograd.AutogradContext ctx, Tensor grad_output) => [grad_output];
     }
 
     private static ModuleTree Build(ModuleSpec spec) => ModuleBuilder.Build(spec, ElementType.Float32, new BuildLimits(), Types.Value);

@@ -147,17 +147,18 @@ public sealed class BrokenTests(PlugInServer server) : IClassFixture<PlugInServe
     }
 
     [Theory]
-    [InlineData("throws", "the secret of the backward")]
-    [InlineData("miscounts", "one gradient for each of the 2 inputs")]
-    [InlineData("null", "one gradient for each of the 2 inputs")]
-    public async Task What_a_custom_backward_throws_does_not_end_the_process(string how, string secret)
+    [InlineData("throws", "Doubling", "the secret of the backward")]
+    [InlineData("miscounts", "Doubling", "one gradient for each of the 2 inputs")]
+    [InlineData("gives too much", "Doubling", "null for those that are no tensors")]
+    [InlineData("null", "Doubling", "one gradient for each of the 2 inputs")]
+    public async Task What_a_custom_backward_throws_does_not_end_the_process(string how, string function, string secret)
     {
         var model = await NewAsync(Nn.Module("OddBackward", ("how", how)));
         await model.CreateOptimizerAsync("SGD", [("lr", 0.1)]);
         var before = (await model.StateDictAsync())["fc.weight"].Bytes.ToArray();
         var thrown = await Assert.ThrowsAnyAsync<SconceException>(() => model.TrainStepAsync(Row, Row, Nn.MSELoss()));
         Assert.Equal("PLUG_IN_FAILED", thrown.Reason);
-        Assert.Contains("the backward of the plug-in's function Doubling failed", thrown.Message, StringComparison.Ordinal);
+        Assert.Contains($"the backward of the plug-in's function {function} failed", thrown.Message, StringComparison.Ordinal);
         await LoggedAsync(secret);
         Assert.Equal(before, (await model.StateDictAsync())["fc.weight"].Bytes.ToArray());
         await using var graph = await model.ForwardWithGraphAsync(Row);
@@ -165,13 +166,22 @@ public sealed class BrokenTests(PlugInServer server) : IClassFixture<PlugInServe
     }
 
     [Fact]
-    public async Task A_custom_backward_that_is_right_gives_its_gradients()
+    public async Task A_gradient_of_the_wrong_shape_is_libtorchs_to_refuse()
     {
-        var model = await NewAsync(Nn.Module("OddBackward", ("how", "right")));
+        var model = await NewAsync(Nn.Module("OddBackward", ("how", "wrong shape")));
+        _ = await Assert.ThrowsAnyAsync<SconceException>(() => model.ForwardBackwardAsync(Row, Row, Nn.MSELoss()));
+    }
+
+    [Theory]
+    [InlineData("right")]
+    public async Task A_custom_backward_that_is_right_gives_its_gradients(string how)
+    {
+        var model = await NewAsync(Nn.Module("OddBackward", ("how", how)));
         await using var graph = await model.ForwardWithGraphAsync(Row);
         await graph.BackwardAsync([Row]);
         var gradients = await model.GradientsAsync();
-        Assert.Equal([2, 4, 4, 8], gradients["fc.weight"].As<float>().ToArray());
+        var factor = how == "right" ? 2 : 4;
+        Assert.Equal([factor, 2 * factor, 2 * factor, 4 * factor], gradients["fc.weight"].As<float>().ToArray());
     }
 
     [Fact]
