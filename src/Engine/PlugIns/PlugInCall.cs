@@ -14,7 +14,7 @@ internal sealed class PlugInCall
 
     private readonly PlugInCall? _outer;
     private readonly int _depth;
-    private readonly Stack<(PlugInNode Node, IReadOnlyList<TensorTree> Inputs)> _running = new();
+    private readonly Stack<(PlugInNode Node, IReadOnlyList<TensorTree> Inputs, TensorTree? Skipped)> _running = new();
 
     private PlugInCall(PlugInNode target, CallContext context, PlugInCall? outer)
     {
@@ -28,8 +28,8 @@ internal sealed class PlugInCall
     /// <summary>What goes with the call.</summary>
     public CallContext Context { get; }
 
-    /// <summary>The innermost part that runs, and what it was called with; null while only the target does.</summary>
-    public (PlugInNode Node, IReadOnlyList<TensorTree> Inputs)? Running => _running.TryPeek(out var running) ? running : null;
+    /// <summary>The innermost part that runs, what it was called with, and what a hook gives in the place of its output; null while only the target does.</summary>
+    public (PlugInNode Node, IReadOnlyList<TensorTree> Inputs, TensorTree? Skipped)? Running => _running.TryPeek(out var running) ? running : null;
 
     /// <summary>The call in whose code this thread is, if it is a call of this plug-in's module.</summary>
     public static PlugInCall? Of(PlugInNode part) => _current is { } call && ReferenceEquals(call.Target.Whole, part.Whole) ? call : null;
@@ -43,9 +43,12 @@ internal sealed class PlugInCall
     /// <summary>A part is entered: the path is its own now.</summary>
     public void Enter(PlugInNode part, IReadOnlyList<TensorTree> inputs)
     {
-        _running.Push((part, inputs));
+        _running.Push((part, inputs, null));
         Locate(part);
     }
+
+    /// <summary>The part just entered is called with other inputs, and its output will not count where a hook leaves it out.</summary>
+    public void Change(IReadOnlyList<TensorTree> inputs, TensorTree? skipped) => _running.Push(_running.Pop() with { Inputs = inputs, Skipped = skipped });
 
     /// <summary>A part is left, and with it those in it whose exceptions the plug-in has caught.</summary>
     public void Leave(PlugInNode part)

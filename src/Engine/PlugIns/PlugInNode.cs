@@ -1,4 +1,5 @@
 using Sconce.Engine.Catalog;
+using Sconce.Engine.Hooks;
 using Sconce.Engine.Modules;
 using Sconce.Engine.Tensors;
 using static TorchSharp.torch;
@@ -106,8 +107,16 @@ internal sealed class PlugInNode : ModuleNode
             return null;
         }
 
-        call.Enter(this, [.. values.Select(ForwardSignature.ToTree)]);
-        return null;
+        IReadOnlyList<TensorTree> inputs = [.. values.Select(ForwardSignature.ToTree)];
+        call.Enter(this, inputs);
+        if (call.Context.Hooks?.At(this) is not { } hooks)
+        {
+            return null;
+        }
+
+        var changed = call.Context.Hooks.Before(hooks, inputs, call.Context, out var skipped);
+        call.Change(changed, skipped);
+        return ReferenceEquals(changed, inputs) ? null : _signature!.ToValues(changed, (i, given) => Refuse(call.Context, $"takes another structure as {EngineException.Quote(Inputs[i].Name)} than {given}"));
     }
 
     /// <summary>Called by the hook on a part after its forward.</summary>
@@ -119,6 +128,12 @@ internal sealed class PlugInNode : ModuleNode
         {
             var output = ForwardSignature.ToTree(value);
             var finished = Finish(output, call.Context);
+            if (call.Context.Hooks?.At(this) is { } hooks)
+            {
+                var skipped = call.Running is { } running && ReferenceEquals(running.Node, this) ? running.Skipped : null;
+                finished = call.Context.Hooks.Behind(hooks, skipped ?? finished, call.Context, skipped is not null);
+            }
+
             call.Leave(this);
             return ReferenceEquals(finished, output) ? value : _signature!.ToResult(finished, given => Refuse(call.Context, $"gives a tensor or a tuple of other structure, not {given}"));
         }
@@ -176,9 +191,9 @@ internal sealed class PlugInNode : ModuleNode
             call.Return();
             return Own(output, context);
         }
-        catch (Exception exception) when (exception is not EngineException)
+        catch (Exception exception) when (exception is not (EngineException or HookStopException))
         {
-            var (node, given) = call.Running ?? (this, inputs);
+            var (node, given, _) = call.Running ?? (this, inputs, null);
             throw PlugInFailure.OfCall(exception, node.Display(context.Path), given, context.Field);
         }
         finally
