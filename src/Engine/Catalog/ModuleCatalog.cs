@@ -22,9 +22,13 @@ public static class ModuleCatalog
     /// <summary>The module type of a name.</summary>
     /// <param name="name">PyTorch's name.</param>
     /// <param name="field">Where the name stands in the request.</param>
+    /// <param name="others">Names beside the catalogue's that may have been meant.</param>
     /// <exception cref="EngineException">It is not known: <see cref="EngineError.Unimplemented"/> with the nearest names.</exception>
-    internal static ModuleType Module(string name, string field) =>
-        Modules.TryGetValue(name, out var type) ? type : throw Unknown("module type", name, field, Modules.Keys);
+    internal static ModuleType Module(string name, string field, IEnumerable<string>? others = null) =>
+        Modules.TryGetValue(name, out var type) ? type : throw Unknown("module type", name, field, [.. Modules.Keys, .. others ?? []]);
+
+    /// <summary>The base type of PyTorch's type of a name; <c>Module</c> where there is none.</summary>
+    internal static string BaseOf(string name) => Modules.TryGetValue(name, out var type) ? type.Base : "Module";
 
     /// <summary>Whether a name is a module type or one of PyTorch's base types.</summary>
     internal static bool IsTypeOrBase(string name) => Modules.ContainsKey(name) || TypeHierarchy.Names.Contains(name);

@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
 using Sconce.Engine.Hooks;
 using Sconce.Engine.Modules;
+using Sconce.Engine.PlugIns;
 using Sconce.Engine.Tensors;
 using Sconce.Engine.Training;
 using static TorchSharp.torch;
@@ -110,7 +111,7 @@ internal static class BackwardRun
 
         try
         {
-            Gradients.Backward(state.Tree, reset: false, () => autograd.backward(roots, gradients, retain), exception => Failed(state, graph, retain, exception));
+            Gradients.Backward(state.Tree, reset: false, () => FunctionGuard.Run(() => autograd.backward(roots, gradients, retain)), exception => Failed(state, graph, retain, exception));
         }
         catch (EngineException exception) when (exception.InnerException is ExternalException && exception.Message.Contains("modified by an inplace operation", StringComparison.Ordinal))
         {

@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using Microsoft.Extensions.Logging;
 using Sconce.Engine.Catalog;
 using Sconce.Engine.Modules;
+using Sconce.Engine.PlugIns;
 using Sconce.Engine.Tensors;
 using Sconce.Engine.Training;
 
@@ -21,6 +22,7 @@ public sealed class EngineHost : IAsyncDisposable
     private readonly DateTimeOffset _started;
     private readonly ILogger _log;
     private Task? _drained;
+    private readonly PlugInTypes _plugIns;
     private int _disposed;
 
     /// <summary>Loads libtorch and starts the lanes.</summary>
@@ -43,6 +45,7 @@ public sealed class EngineHost : IAsyncDisposable
         time ??= TimeProvider.System;
         _log = (loggers ?? Microsoft.Extensions.Logging.Abstractions.NullLoggerFactory.Instance).CreateLogger<EngineHost>();
         _started = time.GetUtcNow();
+        _plugIns = PlugInTypes.Load(options.PluginDir, _log);
         var ledger = new MemoryLedger(options);
         var sessions = new SessionTable(options, time);
         _services = new HostServices(
@@ -56,6 +59,9 @@ public sealed class EngineHost : IAsyncDisposable
 
     /// <summary>What the operator set.</summary>
     public EngineOptions Options => _services.Options;
+
+    /// <summary>What can be built or called by name here: the catalogue, and the module types of plug-ins.</summary>
+    public IReadOnlyList<CatalogType> Types => [.. ModuleCatalog.Types, .. _plugIns.Descriptions];
 
     /// <summary>The memory that is charged.</summary>
     public MemoryLedger Ledger => _services.Ledger;
@@ -98,7 +104,7 @@ public sealed class EngineHost : IAsyncDisposable
             return Publish(await Run(() =>
             {
                 // What does not fit is refused while it is still a number.
-                var charge = new MemoryCharge(Ledger, MemoryUse.Modules, "the module", name, ModuleBuilder.EstimateBytes(spec, floatType, limits));
+                var charge = new MemoryCharge(Ledger, MemoryUse.Modules, "the module", name, ModuleBuilder.EstimateBytes(spec, floatType, limits, _plugIns));
                 return Host(name, charge, random =>
                 {
                     if (seed is { } number)
@@ -106,9 +112,9 @@ public sealed class EngineHost : IAsyncDisposable
                         random.Seed(number);
                     }
 
-                    var tree = random.Run(() => ModuleBuilder.Build(spec, floatType, limits));
+                    var tree = random.Run(() => ModuleBuilder.Build(spec, floatType, limits, _plugIns));
                     Usage.Created(tree.Root);
-                    return tree;
+                    return ChargeAll(tree, charge);
                 });
             }, cancellationToken).ConfigureAwait(false));
         }
@@ -311,6 +317,21 @@ public sealed class EngineHost : IAsyncDisposable
             tree?.Dispose();
             random.Dispose();
             charge.Dispose();
+            throw;
+        }
+    }
+
+    // What plug-ins take is known when they are made, and charged then.
+    private static ModuleTree ChargeAll(ModuleTree tree, MemoryCharge charge)
+    {
+        try
+        {
+            charge.Resize(tree.Bytes);
+            return tree;
+        }
+        catch
+        {
+            tree.Dispose();
             throw;
         }
     }

@@ -76,6 +76,10 @@ public sealed class EngineOptions
     /// <summary>Directory for the files of ShareMemory, e.g. <c>/dev/shm</c>; empty refuses them.</summary>
     public string SharedMemoryDir { get; set; } = "";
 
+    /// <summary>Directory of plug-ins, .NET assemblies with module types of their own; empty loads none. It is code that the server runs: only the operator
+    /// should be able to write there.</summary>
+    public string PluginDir { get; set; } = "";
+
     /// <summary>What is wrong with the options, each as a sentence that names the setting; empty where all is well.</summary>
     public IReadOnlyList<string> Validate()
     {
@@ -88,6 +92,11 @@ public sealed class EngineOptions
         if (SharedMemoryDir.Length > 0 && !(Path.IsPathRooted(SharedMemoryDir) && Directory.Exists(SharedMemoryDir)))
         {
             errors.Add($"{nameof(SharedMemoryDir)} is \"{SharedMemoryDir}\"; it must be the absolute path of a directory that exists, or empty");
+        }
+
+        if (PluginDir.Length > 0 && !Directory.Exists(PluginDir))
+        {
+            errors.Add($"{nameof(PluginDir)} is \"{PluginDir}\"; there is no such directory: make it, or leave the setting empty");
         }
 
         AtLeast(Lanes, 1, nameof(Lanes));

@@ -31,7 +31,7 @@ internal sealed class ModuleState : IDisposable
         Graphs = new GraphTable(name, host.Options, host.Time);
         Optimizers = new OptimizerTable(name, tree, host.Ledger);
         Hooks = new HookTable(name, tree, host);
-        Traits = ModuleTraits.Of(tree.Spec);
+        Traits = ModuleTraits.Of(tree);
         ShortForwards = new ShortForwards(host.Options.Device);
         Refresh();
     }

@@ -1,4 +1,6 @@
 using Sconce.Engine.Catalog;
+using Sconce.Engine.Modules;
+using Sconce.Engine.PlugIns;
 
 namespace Sconce.Engine.Execution;
 
@@ -9,6 +11,18 @@ internal readonly record struct ModuleTraits(bool Draws, bool AlwaysDraws)
 {
     // Parts of the names of types and functions that draw; Transformer's layers have dropout unless told otherwise.
     private static readonly string[] Random = ["dropout", "rrelu", "transformer", "gumbel", "bernoulli", "rand"];
+
+    /// <summary>The traits of a tree: what its spec says, and what is known of the plug-ins in it.</summary>
+    public static ModuleTraits Of(ModuleTree tree)
+    {
+        var traits = Of(tree.Spec);
+        foreach (var node in ModuleTree.Walk(tree.Root).Select(at => at.Node).OfType<PlugInNode>().Where(node => ReferenceEquals(node.Whole, node)))
+        {
+            traits = traits.With(new ModuleTraits(true, node.AlwaysDraws));
+        }
+
+        return traits;
+    }
 
     public static ModuleTraits Of(ModuleSpec spec)
     {

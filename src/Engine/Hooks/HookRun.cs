@@ -28,28 +28,33 @@ internal sealed class HookRun(HookPlan plan, HookServices services)
     /// <summary>Runs a submodule with its hooks around it.</summary>
     public TensorTree Around(ModuleNode node, NodeHooks hooks, IReadOnlyList<TensorTree> inputs, CallContext context)
     {
-        TensorTree? skipped = null;
+        inputs = Before(hooks, inputs, context, out var skipped);
+        return Behind(hooks, skipped ?? node.Run(inputs, context), context, skipped is not null);
+    }
+
+    /// <summary>What comes before a submodule runs. With <see cref="Behind"/> it is <see cref="Around"/> in two halves, for modules that foreign code calls.</summary>
+    /// <param name="hooks">The hooks there.</param>
+    /// <param name="inputs">What it is called with.</param>
+    /// <param name="context">What goes with the call.</param>
+    /// <param name="skipped">The output in the submodule's place where a hook leaves it out; else null.</param>
+    /// <returns>What it is to be called with.</returns>
+    public IReadOnlyList<TensorTree> Before(NodeHooks hooks, IReadOnlyList<TensorTree> inputs, CallContext context, out TensorTree? skipped)
+    {
+        TensorTree? output = null;
         foreach (var place in hooks.ForwardPre)
         {
-            if (skipped is null && Visit(place, context, inputs, changed => inputs = changed) is { } output)
-            {
-                skipped = output;
-            }
+            output ??= Visit(place, context, inputs, changed => inputs = changed);
         }
 
-        if (skipped is not null)
-        {
-            return After(hooks, skipped, context);
-        }
+        skipped = output;
+        return output is null && hooks.Backward.Length > 0 && is_grad_enabled() ? Wrap(hooks.Backward, inputs, context.Path) : inputs;
+    }
 
-        var recording = is_grad_enabled();
-        if (recording && hooks.Backward.Length > 0)
-        {
-            inputs = Wrap(hooks.Backward, inputs, context.Path);
-        }
-
-        var result = After(hooks, node.Run(inputs, context), context);
-        return recording && hooks.BackwardPre.Length > 0 ? Wrap(hooks.BackwardPre, [result], context.Path)[0] : result;
+    /// <summary>What comes after it has run, or was left out.</summary>
+    public TensorTree Behind(NodeHooks hooks, TensorTree output, CallContext context, bool wasSkipped)
+    {
+        var result = After(hooks, output, context);
+        return !wasSkipped && hooks.BackwardPre.Length > 0 && is_grad_enabled() ? Wrap(hooks.BackwardPre, [result], context.Path)[0] : result;
     }
 
     /// <summary>One hook on a gradient or an entry of a state dict; what fails is kept for <see cref="ThrowPending"/> or detaches it.</summary>

@@ -1,4 +1,5 @@
 using Sconce.Engine.Catalog;
+using Sconce.Engine.PlugIns;
 using Sconce.Engine.Tensors;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -19,6 +20,9 @@ internal sealed class BuildContext(bool onMeta, bool initialise, BuildLimits lim
     /// <summary>Whether initial values are drawn.</summary>
     public bool Initialise { get; } = initialise && !onMeta;
 
+    /// <summary>The module types of plug-ins.</summary>
+    public PlugInTypes PlugIns { get; init; } = PlugInTypes.None;
+
     /// <summary>How large the tree may be.</summary>
     public BuildLimits Limits { get; } = limits;
 
@@ -30,8 +34,9 @@ internal sealed class BuildContext(bool onMeta, bool initialise, BuildLimits lim
     {
         Count(1, origin.Args.Field);
         var node = origin.Type.Create(origin, this);
-        if (Initialise)
+        if (Initialise && node is not PlugInNode)
         {
+            // A plug-in's constructor has drawn them.
             node.ResetParameters();
         }
 

@@ -47,6 +47,12 @@ public sealed class CallContext(string path = "")
         Memory?.Made(output, inputs);
     }
 
+    /// <summary>How many levels below the target the module running now is.</summary>
+    internal int Depth => _names.Count;
+
+    /// <summary>Comes back up to a level.</summary>
+    internal void Return(int depth) => _names.RemoveRange(depth, _names.Count - depth);
+
     /// <summary>Goes down into a child. Names, not paths, so that a call that succeeds makes no strings.</summary>
     internal void Enter(string name) => _names.Add(name);
 

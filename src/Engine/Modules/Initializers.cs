@@ -36,12 +36,12 @@ public static class Initializers
     public static IReadOnlyList<string> Apply(ModuleNode subtree, ApplyPlan plan)
     {
         ArgumentNullException.ThrowIfNull(plan);
-        CheckFilter(plan);
+        CheckFilter(subtree, plan);
         var selected = ModuleTree.WalkChildrenFirst(subtree).Where(at => Selects(plan, at.Path, at.Node)).ToList();
         return plan.Function == "reset_parameters" ? Reset(selected, plan) : Fill(selected, plan);
     }
 
-    private static void CheckFilter(ApplyPlan plan)
+    private static void CheckFilter(ModuleNode subtree, ApplyPlan plan)
     {
         if (plan.Type.Length > 0 && plan.IsInstance.Length > 0)
         {
@@ -50,7 +50,8 @@ public static class Initializers
 
         foreach (var (name, field) in new[] { (plan.Type, "type"), (plan.IsInstance, "isinstance") })
         {
-            if (name.Length > 0 && !ModuleCatalog.IsTypeOrBase(name))
+            // A plug-in's types are not the catalogue's; those that are there can be asked for.
+            if (name.Length > 0 && !ModuleCatalog.IsTypeOrBase(name) && !ModuleTree.Walk(subtree).Any(at => at.Node.TypeName == name))
             {
                 var nearest = NearestNames.To(name, ModuleCatalog.Types.Where(t => t.Kind == TypeKind.Module).Select(t => t.Name).Concat(TypeHierarchy.Names));
                 throw EngineException.Invalid(field, $"{EngineException.Quote(name)} is no module type{(nearest.Count == 0 ? "" : $"; the nearest names are {string.Join(", ", nearest)}")}");

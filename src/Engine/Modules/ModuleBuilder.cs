@@ -1,4 +1,5 @@
 using Sconce.Engine.Catalog;
+using Sconce.Engine.PlugIns;
 using Sconce.Engine.Tensors;
 using static TorchSharp.torch;
 
@@ -12,17 +13,24 @@ public static class ModuleBuilder
     /// <param name="floatType">Floating dtype of parameters and buffers.</param>
     /// <param name="limits">How large it may be.</param>
     /// <exception cref="EngineException">The spec is wrong; its fields are paths such as <c>spec.children[1].args.bias</c>.</exception>
-    public static ModuleTree Build(ModuleSpec spec, ElementType floatType, BuildLimits limits) =>
-        Build(spec, floatType, new BuildContext(onMeta: false, initialise: true, limits));
+    public static ModuleTree Build(ModuleSpec spec, ElementType floatType, BuildLimits limits) => Build(spec, floatType, limits, PlugInTypes.None);
+
+    /// <summary>The same, where the spec may name types of plug-ins.</summary>
+    internal static ModuleTree Build(ModuleSpec spec, ElementType floatType, BuildLimits limits, PlugInTypes plugIns) =>
+        Build(spec, floatType, new BuildContext(onMeta: false, initialise: true, limits) { PlugIns = plugIns });
 
     /// <summary>Bytes that parameters and buffers of a spec take, learnt without taking them.</summary>
     /// <param name="spec">What would be built.</param>
     /// <param name="floatType">Floating dtype of parameters and buffers.</param>
     /// <param name="limits">How large it may be; the defaults where null.</param>
     /// <exception cref="EngineException">The spec is wrong.</exception>
-    public static long EstimateBytes(ModuleSpec spec, ElementType floatType, BuildLimits? limits = null)
+    public static long EstimateBytes(ModuleSpec spec, ElementType floatType, BuildLimits? limits = null) =>
+        EstimateBytes(spec, floatType, limits ?? new BuildLimits(), PlugInTypes.None);
+
+    /// <summary>The same, where the spec may name types of plug-ins, which count as nothing: what they take is known when they are made.</summary>
+    internal static long EstimateBytes(ModuleSpec spec, ElementType floatType, BuildLimits limits, PlugInTypes plugIns)
     {
-        using var tree = Build(spec, floatType, new BuildContext(onMeta: true, initialise: false, limits ?? new BuildLimits()));
+        using var tree = Build(spec, floatType, new BuildContext(onMeta: true, initialise: false, limits) { PlugIns = plugIns });
         return tree.Bytes;
     }
 

@@ -97,7 +97,15 @@ public abstract class ModuleNode : IDisposable
     internal bool IsLeaf { get; private set; } = true;
 
     /// <summary>The mode that the train policy holds it in, whatever Train says; null for none.</summary>
-    internal bool? HeldMode { get; set; }
+    internal bool? HeldMode
+    {
+        get;
+        set
+        {
+            field = value;
+            ModeChanged();
+        }
+    }
 
     /// <summary>The requires_grad that the train policy holds its parameters at; null for none.</summary>
     internal bool? HeldRequiresGrad { get; set; }
@@ -122,7 +130,7 @@ public abstract class ModuleNode : IDisposable
         // Each node once: shared submodules would make a deep tree of them exponential.
         foreach (var (_, node) in ModuleTree.Walk(this))
         {
-            node._mode = mode;
+            node.SetMode(mode, isTarget: ReferenceEquals(node, this));
             node.HoldRequiresGrad();
         }
     }
@@ -133,6 +141,19 @@ public abstract class ModuleNode : IDisposable
         _mode = other._mode;
         HeldMode = other.HeldMode;
         HeldRequiresGrad = other.HeldRequiresGrad;
+    }
+
+    /// <summary>Takes what Train asked for. A node that stands for a foreign module asks that module, which may set the modes of its parts itself.</summary>
+    /// <param name="mode">True for training.</param>
+    /// <param name="isTarget">Whether Train was called on this node, not on one above it.</param>
+    internal virtual void SetMode(bool mode, bool isTarget) => _mode = mode;
+
+    /// <summary>What Train asked for last, whatever the policy holds.</summary>
+    private protected bool Mode { set => _mode = value; }
+
+    /// <summary>Called when <see cref="Training"/> may have changed other than by <see cref="SetMode"/>.</summary>
+    private protected virtual void ModeChanged()
+    {
     }
 
     /// <summary>Frees its own tensors, not its children's: the tree disposes each node once.</summary>
@@ -186,6 +207,12 @@ public abstract class ModuleNode : IDisposable
             throw CallFailure.Translate(exception, $"{Display(context.Path)[..^1]}({ExtraRepr}))", inputs, context.Field);
         }
 
+        return Finish(output, inputs, context);
+    }
+
+    /// <summary>What follows the computation of every call, those that a foreign module makes of its parts included.</summary>
+    private protected TensorTree Finish(TensorTree output, IReadOnlyList<TensorTree> inputs, CallContext context)
+    {
         if (IsLeaf)
         {
             context.Made(output, inputs);

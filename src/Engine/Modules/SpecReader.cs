@@ -25,7 +25,7 @@ internal sealed class SpecReader(BuildContext context, ElementType floatType)
             throw EngineException.Invalid($"{field}.type", "no type was given; expected PyTorch's name, e.g. \"Linear\"", "BAD_SPEC");
         }
 
-        var type = ModuleCatalog.Module(spec.Type, $"{field}.type");
+        var type = context.PlugIns.Find(spec.Type) ?? ModuleCatalog.Module(spec.Type, $"{field}.type", context.PlugIns.Names);
         var args = ArgumentBinder.Bind(type.Arguments, spec.Args, type.Name, $"{field}.args");
         if (spec.Wiring is not null && type.Name != "Graph")
         {

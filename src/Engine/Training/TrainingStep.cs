@@ -3,6 +3,7 @@ using Sconce.Engine.Catalog;
 using Sconce.Engine.Execution;
 using Sconce.Engine.Hooks;
 using Sconce.Engine.Modules;
+using Sconce.Engine.PlugIns;
 using Sconce.Engine.Tensors;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -140,7 +141,7 @@ public static class TrainingStep
                 "no parameter that the loss depends on requires a gradient; set some with RequiresGrad, or release them from the train policy");
         }
 
-        Gradients.Backward(tree, reset is not null, () => ParameterGradients.Backward(batch.Hooks, batch.Hooks, tree, () => (scale == 1 ? loss : loss.mul(scale)).backward()),
+        Gradients.Backward(tree, reset is not null, () => ParameterGradients.Backward(batch.Hooks, batch.Hooks, tree, () => FunctionGuard.Run(() => (scale == 1 ? loss : loss.mul(scale)).backward())),
             exception => CallFailure.TranslateBackward(exception, batch.Node.Display(batch.Path)));
         var value = loss.detach().to(ScalarType.Float64).ToDouble();
         return new StepOutcome(value, null, batch.ReturnOutput ? output.Map(tensor => tensor.detach().MoveToOuterDisposeScope()) : null);

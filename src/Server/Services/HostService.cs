@@ -1,7 +1,6 @@
 using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
 using Sconce.Engine;
-using Sconce.Engine.Catalog;
 using Sconce.Engine.Execution;
 using Sconce.Server.Interceptors;
 using Sconce.Server.Mapping;
@@ -64,7 +63,7 @@ internal sealed class HostService(EngineHost engine, SconceServerOptions options
         }
 
         var response = new V1.ListModuleTypesResponse();
-        var types = ModuleCatalog.Types
+        var types = engine.Types
             .Where(type => (request.Kind == V1.TypeKind.Unspecified || (int)type.Kind == (int)request.Kind)
                 && type.Name.Contains(request.NameContains, StringComparison.OrdinalIgnoreCase))
             .OrderBy(type => type.Kind).ThenBy(type => type.Name, StringComparer.Ordinal);
