@@ -117,7 +117,7 @@ public sealed class LifetimeTests : IDisposable
         Assert.True(await session.ResponseStream.MoveNext(default));
         await upload.RequestStream.WriteAsync(new V1.LoadStateDictRequest
         {
-            Header = new V1.LoadStateDictHeader { Module = "m", Entries = { new V1.StateEntry { Key = "k", Dtype = V1.DataType.Float32, Shape = { 4 } } } },
+            Header = new V1.LoadStateDictHeader { Module = "m", Strict = false, Entries = { new V1.StateEntry { Key = "k", Dtype = V1.DataType.Float32, Shape = { 4 } } } },
         });
         await stream.RequestStream.WriteAsync(new V1.ForwardStreamRequest { Forward = Make.Forward("m", Make.Floats([1], 1)) });
         Assert.True(await stream.ResponseStream.MoveNext(default));

@@ -179,7 +179,7 @@ public sealed class StateTests : IAsyncLifetime
         await using var server = await RunningServer.StartAsync(options => options.StreamMinBytesPerSecond = 1 << 20);
         await Make.ModuleAsync(server, "m", Make.Linear(3, 2));
         using var call = server.State.LoadStateDict();
-        await call.RequestStream.WriteAsync(new V1.LoadStateDictRequest { Header = new V1.LoadStateDictHeader { Module = "m", Entries = { Entry("weight", 1 << 20) } } });
+        await call.RequestStream.WriteAsync(new V1.LoadStateDictRequest { Header = new V1.LoadStateDictHeader { Module = "m", Strict = false, Entries = { Entry("extra", 1 << 20) } } });
         var dripping = Task.Run(async () =>
         {
             for (ulong offset = 0; !call.ResponseAsync.IsCompleted; offset++)
@@ -217,7 +217,7 @@ public sealed class StateTests : IAsyncLifetime
         for (var i = 0; i < 5; i++)
         {
             using var call = _server.State.LoadStateDict();
-            await call.RequestStream.WriteAsync(new V1.LoadStateDictRequest { Header = new V1.LoadStateDictHeader { Module = "m", Entries = { Entry("weight", 1 << 20) } } });
+            await call.RequestStream.WriteAsync(new V1.LoadStateDictRequest { Header = new V1.LoadStateDictHeader { Module = "m", Strict = false, Entries = { Entry("extra", 1 << 20) } } });
             await call.RequestStream.WriteAsync(Chunk(0, 0, new byte[1000]));
         }
 
