@@ -23,7 +23,7 @@ internal sealed class ModuleSpecs
     private ModuleSpec Write(ModuleNode node, string path)
     {
         _paths.TryAdd(node, path);
-        List<ChildSpec> given = [.. node.GivenChildren.Select(child => node.Children.Any(own => own.Value == child.Value && own.Key == child.Key)
+        List<ChildSpec> given = [.. node.GivenChildren.Select(child => node.Origin.Type.Children == ChildRule.Any || node.Children.Any(own => own.Value == child.Value && own.Key == child.Key)
             ? Child(child.Key, child.Value, ModuleTree.Join(path, child.Key))
 
             // A template, which is no part of the tree.

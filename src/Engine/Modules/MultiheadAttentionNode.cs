@@ -38,19 +38,26 @@ internal sealed class MultiheadAttentionNode : ModuleNode
             throw a.Refuse("num_heads", $"{_heads} was given; it must divide embed_dim, which is {_embed}");
         }
 
-        var parameters = new List<NamedParameter>();
+        // PyTorch registers what it does not use as None.
+        var slots = new List<ParameterSlot>();
         if (_keySize == _embed && _valueSize == _embed)
         {
             _inWeight = Add("in_proj_weight", 3 * _embed, _embed);
+            slots.AddRange([new("q_proj_weight", null), new("k_proj_weight", null), new("v_proj_weight", null)]);
         }
         else
         {
             _separateWeights = [Add("q_proj_weight", _embed, _embed), Add("k_proj_weight", _embed, _keySize), Add("v_proj_weight", _embed, _valueSize)];
+            slots.Add(new("in_proj_weight", null));
         }
 
         if (a.Bool("bias"))
         {
             _inBias = Add("in_proj_bias", 3 * _embed);
+        }
+        else
+        {
+            slots.Add(new("in_proj_bias", null));
         }
 
         _outProjection = (LinearNode)context.Create("NonDynamicallyQuantizableLinear", origin, [],
@@ -61,13 +68,13 @@ internal sealed class MultiheadAttentionNode : ModuleNode
             _biasV = Add("bias_v", 1, 1, _embed);
         }
 
-        Parameters = parameters;
+        Slots = slots;
         Children = [new("out_proj", _outProjection)];
 
         Parameter Add(string name, params long[] shape)
         {
             var parameter = context.Parameter(origin, shape);
-            parameters.Add(new(name, parameter));
+            slots.Add(new(name, parameter));
             return parameter;
         }
     }

@@ -20,6 +20,9 @@ internal sealed class RecurrentNode : ModuleNode
     private readonly double _dropout;
     private readonly nn.Module? _native;
 
+    // Without what is registered later, which forward does not use.
+    private readonly IReadOnlyList<NamedParameter> _own;
+
     public RecurrentNode(NodeOrigin origin, BuildContext context)
         : base(origin)
     {
@@ -46,6 +49,8 @@ internal sealed class RecurrentNode : ModuleNode
             _native = MakeNative();
             Parameters = [.. Shapes().Select(p => new NamedParameter(p.Name, Adopt(_native, p.Name, BuildContext.TypeOf(origin))))];
         }
+
+        _own = Parameters;
     }
 
     public override string ExtraRepr
@@ -103,14 +108,15 @@ internal sealed class RecurrentNode : ModuleNode
             throw Refuse(context, "takes both h_0 and c_0 or neither");
         }
 
-        if (x.dtype != Parameters[0].Parameter.dtype)
+        // All of them: parameters can be registered one by one in another dtype, and libtorch ends the process over some mixtures.
+        if (_own.FirstOrDefault(p => p.Parameter.dtype != x.dtype) is { } other)
         {
-            throw Refuse(context, $"takes inputs of its own dtype, {Parameters[0].Parameter.dtype.ToElementType().Name()}; it was given {CallFailure.Describe(input)}");
+            throw Refuse(context, $"takes inputs of its own dtype, and {other.Name} is {other.Parameter.dtype.ToElementType().Name()}; it was given {CallFailure.Describe(input)}");
         }
 
         // The gates of each layer; autograd keeps those of all.
         context.Memory?.Need(x, [x.shape[0], x.shape[1], _layers, _directions], Gates * _hidden);
-        var (output, hn, cn) = _native is null ? ProjectedLstm.Run(x, h, c!, Parameters, new(_layers, _directions, _batchFirst, Training ? _dropout : 0)) : RunNative(x, h, c);
+        var (output, hn, cn) = _native is null ? ProjectedLstm.Run(x, h, c!, _own, new(_layers, _directions, _batchFirst, Training ? _dropout : 0)) : RunNative(x, h, c);
         return TensorTree.Tuple(Unbatch(output, _batchFirst ? 0 : 1), cn is null ? Unbatch(hn, 1) : TensorTree.Tuple(Unbatch(hn, 1), Unbatch(cn, 1)));
 
         TensorTree Unbatch(Tensor tensor, long dim) => TensorTree.Of(batched ? tensor : tensor.squeeze(dim));

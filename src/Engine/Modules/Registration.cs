@@ -194,10 +194,11 @@ internal sealed class Registration(ModuleTree tree, BuildLimits limits, Func<Par
             return;
         }
 
-        var expected = slot.Parameter?.shape ?? slot.Shape;
+        var expected = slot.Parameter?.shape ?? slot.Shape ?? throw EngineException.Precondition("PARAMETER_FIXED",
+            $"the parameter {EngineException.Quote(full)} is None by the constructor of {node.TypeName}, whose forward goes by that; replace the module with AddModule", new("parameter", full));
         if (!expected.AsSpan().SequenceEqual(given))
         {
-            throw WrongShape(node, full, expected!, given, field);
+            throw WrongShape(node, full, expected, given, field);
         }
     }
 
