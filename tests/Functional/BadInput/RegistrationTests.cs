@@ -117,7 +117,7 @@ public sealed class RegistrationTests(SharedServer server) : ServerTest(server)
         }
 
         Assert.Equal(StatusCode.InvalidArgument, refused!.StatusCode);
-        Assert.Contains("max_modules", refused.Status.Detail, StringComparison.Ordinal);
+        Assert.Contains("max_submodules", refused.Status.Detail, StringComparison.Ordinal);
     }
 
     [Fact]

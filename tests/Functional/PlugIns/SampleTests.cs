@@ -187,7 +187,7 @@ public sealed class SampleTests(PlugInServer server) : IClassFixture<PlugInServe
     {
         var model = await NewAsync(Spec);
         var thrown = await Assert.ThrowsAnyAsync<SconceException>(() => model.CudaAsync());
-        Assert.Contains("this host owns cpu", thrown.Message, StringComparison.Ordinal);
+        Assert.Contains("this host has cpu", thrown.Message, StringComparison.Ordinal);
     }
 
     [Fact]
