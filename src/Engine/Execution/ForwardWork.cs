@@ -100,6 +100,7 @@ internal sealed class ForwardWork(ModuleState state, HostServices host, ForwardC
         using (var memory = state.NewCallMemory(MemoryUse.Outputs, recording: false))
         {
             var output = node.Call(tensors.Arguments(call.Inputs), new CallContext(call.Path) { Memory = memory, Hooks = run });
+            run?.MakeRoom(output);
             var exported = OutputValue.Export(output, host.Options.MaxAnswerBytes);
             exported.Charge = memory.Keep(output);
             return new ForwardOutcome(exported, null, state.Generation, run?.TakeReport() ?? HookReport.Empty);
@@ -114,6 +115,7 @@ internal sealed class ForwardWork(ModuleState state, HostServices host, ForwardC
         using var memory = state.NewCallMemory(MemoryUse.Graphs, recording: true);
         var context = new CallContext(call.Path) { CountBytes = true, Memory = memory, Hooks = run };
         var output = node.Call(call.InputGrads ? RequireGrads() : tensors.Arguments(call.Inputs), context);
+        run?.MakeRoom(output);
         var exported = OutputValue.Export(output, host.Options.MaxAnswerBytes);
         MemoryCharge? charge = null;
         try

@@ -14,7 +14,7 @@ internal sealed class OptimizerTable(string module, ModuleTree tree, MemoryLedge
 
     public IReadOnlyList<string> Names => [.. _optimizers.Keys];
 
-    public HostedOptimizer Find(string name) => Entry(name).Optimizer;
+    public HostedOptimizer Find(string name, string field = "optimizer") => Entry(name, field).Optimizer;
 
     public HostedOptimizer Create(string name, string type, IReadOnlyDictionary<string, object?> args, IReadOnlyList<ParamGroupSpec> groups)
     {
@@ -81,7 +81,7 @@ internal sealed class OptimizerTable(string module, ModuleTree tree, MemoryLedge
         _optimizers.Clear();
     }
 
-    private (HostedOptimizer Optimizer, MemoryCharge Charge) Entry(string name)
+    private (HostedOptimizer Optimizer, MemoryCharge Charge) Entry(string name, string field = "optimizer")
     {
         name = name.Length == 0 ? Default : name;
         if (_optimizers.TryGetValue(name, out var entry))
@@ -89,7 +89,7 @@ internal sealed class OptimizerTable(string module, ModuleTree tree, MemoryLedge
             return entry;
         }
 
-        Ids.Check(name, "optimizer");
+        Ids.Check(name, field);
         throw EngineException.NotFound("optimizer", name,
             _optimizers.Count == 0
                 ? $"module {EngineException.Quote(module)} has none; CreateOptimizer makes one"

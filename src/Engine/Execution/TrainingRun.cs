@@ -22,7 +22,7 @@ internal static class TrainingRun
     {
         state.Begin(call.IfGeneration);
         using var memory = state.NewCallMemory(MemoryUse.Outputs, recording: true);
-        var optimizer = state.Optimizers.Find(call.Optimizer);
+        var optimizer = state.Optimizers.Find(call.Optimizer, call.Inputs.FieldPrefix + "optimizer");
         var batch = new TrainingBatch(state.Tree.Find(call.Path), call.Path, tensors.Arguments(call.Inputs), loss, Targets(tensors, call.Inputs), call.ReturnOutput) { MaxAnswerBytes = state.MaxAnswerBytes, Memory = memory, Hooks = hooks };
         state.ChargeGradients();
         var outcome = OrRestored(state, () => TrainingStep.Run(state.Tree, batch, new StepOptions(optimizer, call.ZeroGrad, call.Clip, call.SchedulerStep)));

@@ -17,6 +17,7 @@ internal sealed class HookRun(HookPlan plan, HookServices services)
     private List<HookCapture> _captures = [];
     private List<HookFailure> _detached = [];
     private string _stoppedBy = "";
+    private long _answerBytes;
     private EngineException? _pending;
 
     /// <summary>Which hooks stand where.</summary>
@@ -107,8 +108,20 @@ internal sealed class HookRun(HookPlan plan, HookServices services)
             }
 
             var report = new HookReport(_captures, _detached, _stoppedBy);
-            (_captures, _detached, _stoppedBy) = ([], [], "");
+            (_captures, _detached, _stoppedBy, _answerBytes) = ([], [], "", 0);
             return report;
+        }
+    }
+
+    /// <summary>Counts what will be in the answer, and refuses what would make that larger than a message may be. Before anything is committed, so that a step whose answer
+    /// cannot be sent is not taken.</summary>
+    public void MakeRoom(TensorTree value)
+    {
+        lock (_lock)
+        {
+            var bytes = TensorSize.Sum(_answerBytes, TensorSize.InMessage(value));
+            TensorSize.CheckAnswer(bytes, services.Host.Options.MaxAnswerBytes);
+            _answerBytes = bytes;
         }
     }
 

@@ -78,6 +78,7 @@ internal sealed record HookServices(string Module, ModuleTree Tree, HostServices
 
         if (to.Response || (to.IsDefault && hook.IsInline))
         {
+            run.MakeRoom(TensorTree.Tuple([.. observed.SelectMany(one => new[] { TensorTree.Of(one.Value), TensorTree.Of(one.Indexes) })]));
             run.Respond(Capture(visit, action, observed));
         }
 

@@ -60,7 +60,8 @@ internal static class TensorSize
     public static void CheckAnswer(IEnumerable<Tensor> tensors, long limit) =>
         CheckAnswer(tensors.Aggregate(0L, (sum, tensor) => Sum(sum, InMessage(tensor))), limit);
 
-    private static void CheckAnswer(long bytes, long limit)
+    /// <summary>The same for bytes that were counted.</summary>
+    public static void CheckAnswer(long bytes, long limit)
     {
         if (bytes > limit)
         {
@@ -72,7 +73,8 @@ internal static class TensorSize
         }
     }
 
-    private static long InMessage(TensorTree value)
+    /// <summary>Most bytes that a value takes in a message.</summary>
+    public static long InMessage(TensorTree value)
     {
         if (value.Tensor is { } tensor)
         {

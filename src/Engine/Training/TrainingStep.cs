@@ -121,6 +121,7 @@ public static class TrainingStep
         if (batch.ReturnOutput)
         {
             TensorSize.CheckAnswer(output, batch.MaxAnswerBytes);
+            batch.Hooks?.MakeRoom(output);
         }
 
         // Most losses broadcast numbers against numbers.

@@ -117,6 +117,20 @@ public sealed class BackwardHookTests
     }
 
     [Fact]
+    public async Task A_step_whose_captures_are_larger_than_a_message_is_not_taken()
+    {
+        await using var host = Host(options => options.MaxAnswerBytes = 4096);
+        var module = await host.Create("m", Linear(64, 64));
+        await module.CreateOptimizerAsync("", "SGD", new Dictionary<string, object?> { ["lr"] = 1.0 }, [], null, default);
+        var step = new TrainStepCall { Inputs = new CallInputs([Filled(1, 1, 64)]), Loss = new LossSpec("MSELoss", new Dictionary<string, object?>()), Targets = [Filled(0, 1, 64)], Hooks = [On(HookSite.ParamGrad, "", Capture)] };
+        var error = await module.TrainStepAsync(step, default).Fails(EngineError.ResourceExhausted, "max_message_bytes");
+        Assert.Equal("MESSAGE_TOO_LARGE", error.Reason);
+        Assert.Equal(1UL, module.Summary.Generation);
+        Assert.All((await module.DescribeAsync("", default)).Root.Parameters, parameter => Assert.False(parameter.HasGrad));
+        Assert.Equal(0, host.Ledger.Used(MemoryUse.Hooks));
+    }
+
+    [Fact]
     public async Task A_stop_has_no_place_in_training()
     {
         await using var host = Host();
