@@ -27,7 +27,11 @@ public static class ModuleCatalog
         Modules.TryGetValue(name, out var type) ? type : throw Unknown("module type", name, field, Modules.Keys);
 
     /// <summary>Whether a name is a module type or one of PyTorch's base types.</summary>
-    internal static bool IsTypeOrBase(string name) => Modules.ContainsKey(name) || TypeHierarchy.Names.Contains(name);
+    internal static bool IsTypeOrBase(string name) =>
+        Modules.ContainsKey(name) || TypeHierarchy.Names.Contains(name) || Modules.Values.Any(type => type.ClassName == name);
+
+    /// <summary>Whether a type draws random numbers in training mode whatever its arguments say.</summary>
+    internal static bool Draws(string name) => Modules.TryGetValue(name, out var type) && type.Draws;
 
     /// <summary>The error for a name that is not known.</summary>
     /// <param name="what">Its kind for people.</param>

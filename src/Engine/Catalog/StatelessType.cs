@@ -21,11 +21,13 @@ internal sealed record StatelessType(
 {
     public IReadOnlyList<string> Inputs { get; init; } = ["input"];
 
+    public IReadOnlyList<string> Outputs { get; init; } = ["output"];
+
     /// <summary>False where the function of that name is another one (torch.flatten's defaults are not nn.Flatten's).</summary>
     public bool IsFunctionToo { get; init; } = true;
 
     public ModuleType ToModule() =>
-        new(Name, Base, Functional, Arguments, Inputs, (origin, _) => new FunctionNode(origin, Repr(origin.Args), Make(origin.Args)));
+        new(Name, Base, Functional, Arguments, Inputs, (origin, _) => new FunctionNode(origin, Repr(origin.Args), Make(origin.Args))) { Outputs = Outputs };
 
     /// <summary>Whether it does something else in training mode; as a function it then takes <c>training</c>, by default the mode of the Graph that calls it.</summary>
     public bool DependsOnMode { get; init; }
@@ -36,7 +38,8 @@ internal sealed record StatelessType(
             var (function, mode) = (Make(args), args.BoolOrNone("training"));
             return mode is { } fixedMode ? (inputs, _) => function(inputs, fixedMode) : function;
         })
-        : new(Functional, [.. Arguments.Where(a => a.Name != "inplace")], Inputs, Make);
+        { Outputs = Outputs }
+        : new(Functional, [.. Arguments.Where(a => a.Name != "inplace")], Inputs, Make) { Outputs = Outputs };
 
     /// <summary>A function of one tensor that cares not whether it trains.</summary>
     public static TensorFunction One(Func<Tensor, Tensor> function) => (inputs, _) => TensorTree.Of(function(inputs[0]!));

@@ -137,17 +137,17 @@ internal sealed class ModuleState : IDisposable
         long elements = 0, bytes = 0, trainable = 0;
         var training = false;
         var moving = new List<Tensor>();
+        foreach (var (_, parameter) in ModuleTree.NamedParameters(Tree.Root))
+        {
+            var size = parameter.numel() * parameter.ElementSize;
+            elements += parameter.numel();
+            bytes += size;
+            trainable += parameter.requires_grad ? size : 0;
+        }
+
         foreach (var (_, node) in ModuleTree.Walk(Tree.Root))
         {
             training |= node.Training;
-            foreach (var (_, parameter) in node.Parameters)
-            {
-                var size = parameter.numel() * parameter.ElementSize;
-                elements += parameter.numel();
-                bytes += size;
-                trainable += parameter.requires_grad ? size : 0;
-            }
-
             foreach (var buffer in node.Buffers)
             {
                 bytes += buffer.Tensor.numel() * buffer.Tensor.ElementSize;
@@ -171,12 +171,8 @@ internal sealed class ModuleState : IDisposable
     public void Convert(ModuleNode subtree, ConversionPlan plan)
     {
         // Old and new tensors exist side by side until the swap.
-        var bytes = 0L;
-        foreach (var (_, node) in ModuleTree.Walk(subtree))
-        {
-            bytes += node.Parameters.Sum(parameter => Converted(parameter.Parameter)) + node.Buffers.Sum(buffer => Converted(buffer.Tensor));
-        }
-
+        var bytes = ModuleTree.NamedParameters(subtree).Sum(parameter => Converted(parameter.Parameter))
+            + ModuleTree.Walk(subtree).Sum(at => at.Node.Buffers.Sum(buffer => Converted(buffer.Tensor)));
         using var transient = new MemoryCharge(_host.Ledger, MemoryUse.Modules, "a conversion of module", Name, bytes);
         Conversions.Convert(subtree, plan);
         Optimizers.Convert();

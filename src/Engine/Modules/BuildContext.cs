@@ -46,6 +46,20 @@ internal sealed class BuildContext(bool onMeta, bool initialise, BuildLimits lim
         return Create(new NodeOrigin(found, bound, parent.FloatType, given, null));
     }
 
+    /// <summary>Makes the children of a spec that a type stands for.</summary>
+    public List<KeyValuePair<string, ModuleNode>> CreateParts(ModuleSpec spec, NodeOrigin parent)
+    {
+        try
+        {
+            return new SpecReader(this, parent.FloatType).ReadParts(spec);
+        }
+        catch (EngineException exception) when (exception.Fields.Count > 0)
+        {
+            // The caller never saw the spec that the fields are in, only the arguments that it came from.
+            throw new EngineException(exception.Error, exception.Reason, $"{parent.Args.Field}: {exception.Fields[0].Description}", exception) { Fields = [new(parent.Args.Field, exception.Fields[0].Description)] };
+        }
+    }
+
     /// <summary>Counts modules against the limit before they are made.</summary>
     public void Count(long modules, string field)
     {

@@ -5,17 +5,25 @@ namespace Sconce.Engine.Modules;
 /// <summary><c>Sequential</c>: each child takes what the one before gave.</summary>
 internal sealed class SequentialNode : ModuleNode
 {
-    public SequentialNode(NodeOrigin origin)
+    private readonly Parts? _parts;
+
+    /// <param name="origin">What it is made of.</param>
+    /// <param name="parts">The children of a type that is a Sequential of its own making; null for those that the spec gives.</param>
+    public SequentialNode(NodeOrigin origin, Parts? parts = null)
         : base(origin)
     {
+        _parts = parts;
+
         // Its inputs are those of its first child, so that a Sequential can begin with a module of several inputs' names.
-        if (origin.Given.Count > 0)
+        if (parts is null && origin.Given.Count > 0)
         {
             Inputs = [.. origin.Given[0].Value.Inputs];
         }
     }
 
-    public override IReadOnlyList<KeyValuePair<string, ModuleNode>> Children => Origin.Given;
+    public override IReadOnlyList<KeyValuePair<string, ModuleNode>> Children => _parts?.Children ?? Origin.Given;
+
+    internal override bool ResetParameters() => _parts?.Initialise(this) ?? false;
 
     protected override TensorTree Forward(IReadOnlyList<TensorTree> inputs, CallContext context)
     {

@@ -120,24 +120,24 @@ public static class Conversions
         using var normal = inference_mode(false);
         using var quiet = no_grad();
         var swaps = new List<(Tensor Target, Tensor Value)>();
-        foreach (var (path, node) in ModuleTree.Walk(subtree))
+        foreach (var (name, parameter) in ModuleTree.NamedParameters(subtree))
         {
-            foreach (var (name, parameter) in node.Parameters)
+            var target = plan.TargetOf(parameter.dtype.ToElementType());
+            if (parameter.requires_grad && !NativeSetData.CanRequireGrad(target))
             {
-                var target = plan.TargetOf(parameter.dtype.ToElementType());
-                if (parameter.requires_grad && !NativeSetData.CanRequireGrad(target))
-                {
-                    throw EngineException.Invalid("dtype",
-                        $"the parameter {EngineException.Quote(ModuleTree.Join(path, name))} requires grad, which a tensor of {target.Name()} cannot; call RequiresGrad(false) first, or choose a floating dtype");
-                }
-
-                Add(parameter);
-                if (parameter.grad is { } gradient)
-                {
-                    Add(gradient);
-                }
+                throw EngineException.Invalid("dtype",
+                    $"the parameter {EngineException.Quote(name)} requires grad, which a tensor of {target.Name()} cannot; call RequiresGrad(false) first, or choose a floating dtype");
             }
 
+            Add(parameter);
+            if (parameter.grad is { } gradient)
+            {
+                Add(gradient);
+            }
+        }
+
+        foreach (var (_, node) in ModuleTree.Walk(subtree))
+        {
             foreach (var buffer in node.Buffers)
             {
                 Add(buffer.Tensor);

@@ -13,20 +13,26 @@ internal sealed class GraphNode : ModuleNode
     private readonly GraphStep[] _steps;
     private readonly int[] _outputs;
     private readonly int _values;
+    private readonly Parts? _parts;
 
-    public GraphNode(NodeOrigin origin)
+    /// <param name="origin">What it is made of.</param>
+    /// <param name="parts">Children and wiring of a type that is a Graph of its own making; null for those that the spec gives.</param>
+    public GraphNode(NodeOrigin origin, Parts? parts = null)
         : base(origin)
     {
-        var plan = new WiringReader(this, origin).Read();
+        _parts = parts;
+        var plan = new WiringReader(this, origin, parts?.Wiring ?? origin.Wiring).Read();
         Inputs = plan.Inputs;
         _steps = plan.Steps;
         _outputs = plan.Outputs;
         _values = plan.Values;
     }
 
-    public override IReadOnlyList<KeyValuePair<string, ModuleNode>> Children => Origin.Given;
+    public override IReadOnlyList<KeyValuePair<string, ModuleNode>> Children => _parts?.Children ?? Origin.Given;
 
     internal override IEnumerable<ModuleNode> CalledChildren => _steps.Select(step => step.Module).OfType<ModuleNode>();
+
+    internal override bool ResetParameters() => _parts?.Initialise(this) ?? false;
 
     internal override int OwnCalls => _steps.Count(step => step.Module is null);
 

@@ -52,7 +52,7 @@ public static class Initializers
         {
             if (name.Length > 0 && !ModuleCatalog.IsTypeOrBase(name))
             {
-                var nearest = NearestNames.To(name, ModuleCatalog.Types.Where(t => t.Kind == TypeKind.Module).Select(t => t.Name).Concat(TypeHierarchy.Names));
+                var nearest = NearestNames.To(name, ModuleCatalog.Types.Where(t => t.Kind is TypeKind.Module or TypeKind.Model).Select(t => t.Name).Concat(TypeHierarchy.Names));
                 throw EngineException.Invalid(field, $"{EngineException.Quote(name)} is no module type{(nearest.Count == 0 ? "" : $"; the nearest names are {string.Join(", ", nearest)}")}");
             }
         }

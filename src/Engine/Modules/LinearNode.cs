@@ -9,6 +9,7 @@ internal sealed class LinearNode : ModuleNode
 {
     private readonly long _in;
     private readonly long _out;
+    private IReadOnlyList<NamedParameter> _parameters;
 
     public LinearNode(NodeOrigin origin, BuildContext context)
         : base(origin)
@@ -17,16 +18,24 @@ internal sealed class LinearNode : ModuleNode
         _out = origin.Args.Int("out_features");
         Weight = context.Parameter(origin, _out, _in);
         Bias = origin.Args.Bool("bias") ? context.Parameter(origin, _out) : null;
-        Parameters = Bias is null ? [new("weight", Weight)] : [new("weight", Weight), new("bias", Bias)];
+        _parameters = Bias is null ? [new("weight", Weight)] : [new("weight", Weight), new("bias", Bias)];
     }
 
-    public Parameter Weight { get; }
+    public Parameter Weight { get; private set; }
 
     public Parameter? Bias { get; }
 
-    public override IReadOnlyList<NamedParameter> Parameters { get; }
+    public override IReadOnlyList<NamedParameter> Parameters => _parameters;
 
     public override string ExtraRepr => $"in_features={_in}, out_features={_out}, bias={(Bias is null ? "False" : "True")}";
+
+    /// <summary>Takes another module's parameter as its weight, which both then share; before anyone else has seen its own.</summary>
+    internal void Tie(Parameter weight)
+    {
+        Weight.Dispose();
+        Weight = weight;
+        _parameters = Bias is null ? [new("weight", Weight)] : [new("weight", Weight), new("bias", Bias)];
+    }
 
     internal override bool ResetParameters()
     {

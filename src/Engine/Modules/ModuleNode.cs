@@ -21,7 +21,7 @@ public abstract class ModuleNode : IDisposable
     }
 
     /// <summary>PyTorch's name of its type, e.g. <c>Conv2d</c>.</summary>
-    public string TypeName => Origin.Type.Name;
+    public string TypeName => Origin.Type.ClassName;
 
     /// <summary>PyTorch's name of the type it derives from, e.g. <c>_ConvNd</c>; <c>Module</c> where there is no other.</summary>
     public string BaseTypeName => Origin.Type.Base;

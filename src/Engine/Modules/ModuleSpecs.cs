@@ -10,7 +10,7 @@ internal static class ModuleSpecs
         var paths = new Dictionary<ModuleNode, string>(ReferenceEqualityComparer.Instance);
         return Write(root, "");
 
-        ModuleSpec Write(ModuleNode node, string path) => new(node.TypeName)
+        ModuleSpec Write(ModuleNode node, string path) => new(node.Origin.Type.Name)
         {
             Args = node.Origin.Args.Given,
             Wiring = node.Origin.Wiring,

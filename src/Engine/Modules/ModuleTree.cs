@@ -85,10 +85,13 @@ public sealed class ModuleTree : IDisposable
             node.Children.DistinctBy(child => child.Value).SelectMany(child => Visit(Join(path, child.Key), child.Value)).Append((path, node));
     }
 
-    /// <summary>Parameters with dotted names, a shared one once (PyTorch's <c>named_parameters</c>).</summary>
+    /// <summary>Parameters with dotted names, a shared one once, be its module shared or itself (PyTorch's <c>named_parameters</c>).</summary>
     /// <param name="root">Where to begin.</param>
-    public static IReadOnlyList<NamedParameter> NamedParameters(ModuleNode root) =>
-        [.. Walk(root).SelectMany(at => at.Node.Parameters.Select(p => new NamedParameter(Join(at.Path, p.Name), p.Parameter)))];
+    public static IReadOnlyList<NamedParameter> NamedParameters(ModuleNode root)
+    {
+        var seen = new HashSet<TorchSharp.Modules.Parameter>(ReferenceEqualityComparer.Instance);
+        return [.. Walk(root).SelectMany(at => at.Node.Parameters.Where(p => seen.Add(p.Parameter)).Select(p => new NamedParameter(Join(at.Path, p.Name), p.Parameter)))];
+    }
 
     /// <summary>PyTorch's <c>state_dict</c>: its keys in its order, persistent buffers only, shared modules under all their names.</summary>
     /// <param name="root">Where to begin.</param>
@@ -124,7 +127,7 @@ public sealed class ModuleTree : IDisposable
     /// <summary>Bytes of parameters and buffers from a root on, shared ones once.</summary>
     /// <param name="root">Where to begin.</param>
     public static long BytesOf(ModuleNode root) =>
-        Walk(root).Sum(at => at.Node.Parameters.Sum(p => CallFailure.BytesOf(p.Parameter)) + at.Node.Buffers.Sum(b => CallFailure.BytesOf(b.Tensor)));
+        NamedParameters(root).Sum(p => CallFailure.BytesOf(p.Parameter)) + Walk(root).Sum(at => at.Node.Buffers.Sum(b => CallFailure.BytesOf(b.Tensor)));
 
     /// <summary>The tree as PyTorch prints it.</summary>
     /// <param name="root">Where to begin.</param>

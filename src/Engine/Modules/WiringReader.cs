@@ -3,7 +3,7 @@ using Sconce.Engine.Catalog;
 namespace Sconce.Engine.Modules;
 
 /// <summary>Checks a wiring and resolves its names.</summary>
-internal sealed class WiringReader(GraphNode graph, NodeOrigin origin)
+internal sealed class WiringReader(GraphNode graph, NodeOrigin origin, Wiring? given)
 {
     private const int MaxNameLength = 128;
 
@@ -14,7 +14,7 @@ internal sealed class WiringReader(GraphNode graph, NodeOrigin origin)
 
     public (InputName[] Inputs, GraphStep[] Steps, int[] Outputs, int Values) Read()
     {
-        var wiring = origin.Wiring ?? throw Wrong(_field, "a Graph needs a wiring: inputs, steps and outputs");
+        var wiring = given ?? throw Wrong(_field, "a Graph needs a wiring: inputs, steps and outputs");
         if (wiring.Inputs.Count == 0 || wiring.Outputs.Count == 0)
         {
             throw Wrong(wiring.Inputs.Count == 0 ? $"{_field}.inputs" : $"{_field}.outputs", "none was given; expected at least one name");

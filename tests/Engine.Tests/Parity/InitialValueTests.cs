@@ -40,6 +40,8 @@ public sealed class InitialValueTests
         }
     }
 
+    public static TheoryData<string> Models => [.. ModelFixtures.All.Initial.Select(initial => initial.Type)];
+
     [Theory]
     [MemberData(nameof(Initialisers))]
     public void Apply_after_a_seed_gives_PyTorchs_values(int index, string function)
@@ -65,6 +67,21 @@ public sealed class InitialValueTests
         {
             Assert.Equal(wanted.Key, entry.Key);
             Tolerance.Float32.Check(wanted.Value, entry.Tensor, $"{type}: {entry.Key}");
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Models))]
+    public void Build_of_a_model_after_a_seed_gives_torchvisions_initial_values(string type)
+    {
+        var initial = ModelFixtures.All.Initial.Single(i => i.Type == type);
+        using var scope = NewDisposeScope();
+        manual_seed(5);
+        using var tree = ModuleBuilder.Build(ModelFixtures.Spec(type, initial.Args), ElementType.Float32, new BuildLimits());
+        foreach (var (key, tensor) in ModuleTree.State(tree.Root))
+        {
+            var norm = tensor.to_type(ScalarType.Float64).norm().item<double>();
+            Assert.True(Math.Abs(norm - initial.Norms[key]) <= 1e-6 * initial.Norms[key], $"{key} has the norm {norm}, torchvision's {initial.Norms[key]}");
         }
     }
 }

@@ -17,7 +17,7 @@ internal abstract class LossRule(string type, string functional, string[] inputs
     /// <summary>PyTorch's base type.</summary>
     public string Base { get; init; } = arguments.Any(a => a.Name == "weight") ? "_WeightedLoss" : "_Loss";
 
-    public CatalogType Description => new(type, TypeKind.Loss, Base, functional, [.. Arguments.Select(a => a.Describe())], inputs);
+    public CatalogType Description => new(type, TypeKind.Loss, Base, functional, [.. Arguments.Select(a => a.Describe())], inputs, ["output"]);
 
     /// <summary>Throws where libtorch could not take the tensors, or would take them for something else.</summary>
     public abstract void Check(LossCall call);
