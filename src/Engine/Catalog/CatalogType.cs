@@ -32,7 +32,7 @@ public enum TypeKind
 /// <param name="Functional">Its counterpart in <c>torch.nn.functional</c>; empty where there is none.</param>
 /// <param name="Arguments">Arguments by PyTorch's names, in PyTorch's order.</param>
 /// <param name="Inputs">Names of forward's inputs; <c>?</c> ends those that may be left out.</param>
-/// <param name="Outputs">Names of forward's outputs; <c>?</c> ends those that may be None. Of a function whose result takes its shape from its arguments, such as split: one name beginning with <c>*</c>.</param>
+/// <param name="Outputs">Names of forward's outputs; <c>?</c> ends those that may be None. a tuple among them is written as one. One name beginning with <c>*</c> is as many as the arguments or the wiring say; empty where there is no forward.</param>
 public sealed record CatalogType(
     string Name, TypeKind Kind, string Base, string Functional, IReadOnlyList<CatalogArgument> Arguments, IReadOnlyList<string> Inputs, IReadOnlyList<string> Outputs);
 

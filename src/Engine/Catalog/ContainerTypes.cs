@@ -8,8 +8,8 @@ internal static class ContainerTypes
     public static IEnumerable<ModuleType> All { get; } =
     [
         new("Sequential", "Module", "", [], ["input"], (origin, _) => new SequentialNode(origin)) { Children = ChildRule.Any },
-        new("ModuleList", "Module", "", [], ["input?"], (origin, _) => new ModuleListNode(origin)) { Children = ChildRule.Any },
-        new("ModuleDict", "Module", "", [], ["input?"], (origin, _) => new ModuleDictNode(origin)) { Children = ChildRule.Any },
-        new("Graph", "Module", "", [], [], (origin, _) => new GraphNode(origin)) { Children = ChildRule.Any },
+        new("ModuleList", "Module", "", [], ["input?"], (origin, _) => new ModuleListNode(origin)) { Children = ChildRule.Any, Outputs = [] },
+        new("ModuleDict", "Module", "", [], ["input?"], (origin, _) => new ModuleDictNode(origin)) { Children = ChildRule.Any, Outputs = [] },
+        new("Graph", "Module", "", [], [], (origin, _) => new GraphNode(origin)) { Children = ChildRule.Any, Outputs = ["*outputs"] },
     ];
 }

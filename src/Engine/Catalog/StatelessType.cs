@@ -21,7 +21,8 @@ internal sealed record StatelessType(
 {
     public IReadOnlyList<string> Inputs { get; init; } = ["input"];
 
-    public IReadOnlyList<string> Outputs { get; init; } = ["output"];
+    /// <summary>Names of what it gives.</summary>
+    public IReadOnlyList<string> Outputs => Arguments.Any(argument => argument.Name == "return_indices") ? ["output", "indices?"] : ["output"];
 
     /// <summary>False where the function of that name is another one (torch.flatten's defaults are not nn.Flatten's).</summary>
     public bool IsFunctionToo { get; init; } = true;

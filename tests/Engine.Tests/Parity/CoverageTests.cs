@@ -1,3 +1,4 @@
+using System.Text.Json;
 using Sconce.Engine.Catalog;
 using Sconce.Engine.Modules;
 using Sconce.Engine.Tensors;
@@ -77,6 +78,35 @@ public sealed class CoverageTests
         Assert.NotEmpty(ModuleTree.State(tree.Root));
         Assert.All(ModuleTree.State(tree.Root), entry =>
             Assert.Equal(entry.Key.EndsWith("num_batches_tracked", StringComparison.Ordinal) ? ElementType.Int64 : ElementType.Float64, entry.Tensor.dtype.ToElementType()));
+    }
+
+    [Fact]
+    public void Outputs_are_those_that_PyTorch_gives()
+    {
+        foreach (var fixture in Fixtures.Cases.Values)
+        {
+            // A wired function's result is the output of the one function that the case is there for.
+            var spec = fixture.ModuleSpec;
+            var type = spec.Type != "Graph" ? (TypeKind.Module, spec.Type)
+                : spec.Wiring is { Steps: [{ Function: { } function } step] } && step.Unpack.Count == 0 ? (TypeKind.Function, function) : default;
+            if (type == default)
+            {
+                continue;
+            }
+
+            var outputs = ModuleCatalog.Types.Single(t => (t.Kind, t.Name) == type).Outputs;
+            var run = fixture.Run(fixture.Modes.Keys.First(), ElementType.Float32).Output;
+            if (run.ValueKind != JsonValueKind.Array)
+            {
+                Assert.True(outputs is [_] or [_, [.., '?']], $"{fixture.Name} gives one value, not {string.Join(", ", outputs)}");
+                Assert.NotEqual('*', outputs[0][0]);
+            }
+            else if (outputs[0][0] != '*')
+            {
+                Assert.True(outputs.Count == run.GetArrayLength(), $"{fixture.Name} gives {run.GetArrayLength()} values, not {string.Join(", ", outputs)}");
+                Assert.Equal(outputs.Select(o => o.StartsWith('(')), run.EnumerateArray().Select(item => item.ValueKind == JsonValueKind.Array));
+            }
+        }
     }
 
     private static IEnumerable<string> Catalogue(TypeKind kind) => ModuleCatalog.Types.Where(type => type.Kind == kind).Select(type => type.Name);

@@ -83,7 +83,7 @@ public sealed class HandshakeTests(SharedServer server) : ServerTest(server)
         Assert.Equal(1, conv.Arguments.Single(argument => argument.Name == "stride").DefaultValue.NumberValue);
         Assert.Equal(["input", "h_0?", "c_0?"], (await Stubs.Host.ListModuleTypesAsync(new() { NameContains = "LSTM" })).Types_.Single(type => type.Name == "LSTM").Inputs);
         var lstm = Assert.Single((await Stubs.Host.ListModuleTypesAsync(new() { NameContains = "LSTM" })).Types_, type => type.Name == "LSTM");
-        Assert.Equal(["output", "h_n", "c_n"], lstm.Outputs);
+        Assert.Equal(["output", "(h_n, c_n)"], lstm.Outputs);
         Assert.Equal("ResNet", Assert.Single((await Stubs.Host.ListModuleTypesAsync(new() { Kind = TypeKind.Model, NameContains = "resnet50" })).Types_).Base);
         (await Refusal.OfAsync(async () => await Stubs.Host.ListModuleTypesAsync(new() { Kind = (TypeKind)99 }), StatusCode.InvalidArgument, "99")).At("kind");
     }
