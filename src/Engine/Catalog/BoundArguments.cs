@@ -74,6 +74,23 @@ internal sealed class BoundArguments
         var other => other.ToString() ?? "",
     };
 
+    /// <summary>The arguments of another type that takes these and one size more.</summary>
+    /// <param name="declared">What that type takes.</param>
+    /// <param name="name">The size's name.</param>
+    /// <param name="size">The size.</param>
+    public BoundArguments With(IReadOnlyList<Argument> declared, string name, long size)
+    {
+        var given = new Dictionary<string, object?>(Given) { [name] = (double)size };
+
+        // Defaults that are others there (LazyInstanceNorm's affine) must be said.
+        foreach (var argument in declared.Where(argument => _values.GetValueOrDefault(argument.Name) is bool flag && argument.Default is bool theirs && flag != theirs))
+        {
+            given[argument.Name] = _values[argument.Name];
+        }
+
+        return new BoundArguments(declared, new Dictionary<string, object?>(_values) { [name] = size }, given, Field);
+    }
+
     /// <summary>An error about one argument, for checks that the declaration cannot say.</summary>
     public EngineException Refuse(string name, string message) => EngineException.Invalid($"{Field}.{name}", message, "BAD_ARGUMENT");
 

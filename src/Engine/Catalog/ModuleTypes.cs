@@ -11,6 +11,7 @@ internal static class ModuleTypes
         .. NormalizationTypes.All,
         .. RecurrentTypes.All,
         .. AttentionTypes.All,
+        .. LazyTypes.All,
         .. Models.ModelTypes.All,
         .. Stateless.Select(type => type.ToModule()),
     ];

@@ -14,9 +14,9 @@ internal sealed class ForwardWork(ModuleState state, HostServices host, ForwardC
     private bool _hooksKept;
 
     /// <summary>How the call must hold the module. In eval mode nothing of the module changes, so others may run beside it. In training mode statistics and random
-    /// streams move; hooks that use slots need them for themselves.</summary>
+    /// streams move; a lazy module gets its shape; hooks that use slots need them for themselves.</summary>
     public GateMode ModuleMode =>
-        call.RecordGraph || state.AnyTraining || state.Traits.AlwaysDraws || state.Hooks.Plan.UsesSlots || hooks is { UsesSlots: true } ? GateMode.Exclusive : GateMode.Shared;
+        call.RecordGraph || state.AnyTraining || state.AnyShapeless || state.Traits.AlwaysDraws || state.Hooks.Plan.UsesSlots || hooks is { UsesSlots: true } ? GateMode.Exclusive : GateMode.Shared;
 
     /// <summary>Other modules that hooks of the call run, where their gates and this one's are held already.</summary>
     public HeldModules? HeldModules { get; set; }
@@ -98,10 +98,14 @@ internal sealed class ForwardWork(ModuleState state, HostServices host, ForwardC
 
         using (no_grad())
         {
-            var output = node.Call(tensors.Arguments(call.Inputs), new CallContext(call.Path) { Hooks = run });
+            var output = Call(node, tensors.Arguments(call.Inputs), new CallContext(call.Path) { Hooks = run });
             return new ForwardOutcome(OutputValue.Export(output), null, state.Generation, run?.TakeReport() ?? HookReport.Empty);
         }
     }
+
+    // Without a delegate where there is no need of one.
+    private TensorTree Call(ModuleNode node, CallArguments arguments, CallContext context) =>
+        state.AnyShapeless ? state.Shaping(() => node.Call(arguments, context)) : node.Call(arguments, context);
 
     private ForwardOutcome Record(ModuleNode node, HookRun? run)
     {
@@ -109,7 +113,7 @@ internal sealed class ForwardWork(ModuleState state, HostServices host, ForwardC
         var owner = host.Sessions.Find(call.Session);
         state.Graphs.CheckRoom();
         var context = new CallContext(call.Path) { CountBytes = true, Hooks = run };
-        var output = node.Call(call.InputGrads ? RequireGrads() : tensors.Arguments(call.Inputs), context);
+        var output = Call(node, call.InputGrads ? RequireGrads() : tensors.Arguments(call.Inputs), context);
         var exported = OutputValue.Export(output);
         MemoryCharge? charge = null;
         try

@@ -58,7 +58,8 @@ public sealed record NodeDescription(
 /// <param name="RequiresGrad">Whether autograd records operations on it.</param>
 /// <param name="Persistent">Whether state_dict holds it.</param>
 /// <param name="HasGrad">Whether it has a gradient now.</param>
-public sealed record TensorDescription(string Name, ElementType Type, IReadOnlyList<long> Shape, bool RequiresGrad, bool Persistent, bool HasGrad);
+/// <param name="Uninitialized">Whether it has no shape yet: a lazy module's before its first forward.</param>
+public sealed record TensorDescription(string Name, ElementType Type, IReadOnlyList<long> Shape, bool RequiresGrad, bool Persistent, bool HasGrad, bool Uninitialized);
 
 /// <summary>What an initialiser was applied to.</summary>
 /// <param name="Module">Summary of the module.</param>

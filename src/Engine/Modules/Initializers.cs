@@ -86,6 +86,11 @@ public static class Initializers
             }
         }
 
+        if (selected.SelectMany(at => at.Node.Parameters.Where(p => at.Node.IsUninitialized(p.Name)).Select(p => ModuleTree.Join(at.Path, p.Name))).ToList() is { Count: > 0 } shapeless)
+        {
+            throw LazyNode.NotYet(shapeless);
+        }
+
         var targets = selected
             .Select(at => (at.Path, Parameters: at.Node.Parameters.Where(p => plan.Parameters.Count == 0 || plan.Parameters.Contains(p.Name)).ToList()))
             .Where(at => at.Parameters.Count > 0).ToList();

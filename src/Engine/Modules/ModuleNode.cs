@@ -48,7 +48,7 @@ public abstract class ModuleNode : IDisposable
     internal IReadOnlyList<InputName> Inputs { get; private protected init; }
 
     /// <summary>What it was made of, so that it can be made again.</summary>
-    internal NodeOrigin Origin { get; }
+    internal NodeOrigin Origin { get; private protected set; }
 
     /// <summary>Whether the train policy keeps it in eval mode.</summary>
     internal bool HeldInEval { get; set; }
@@ -98,6 +98,9 @@ public abstract class ModuleNode : IDisposable
         Dispose(true);
         GC.SuppressFinalize(this);
     }
+
+    /// <summary>Whether a parameter or buffer of its own has no shape yet (PyTorch's <c>UninitializedParameter</c>).</summary>
+    internal virtual bool IsUninitialized(string name) => false;
 
     /// <summary>Whether its type is <paramref name="type"/> or derives from it.</summary>
     internal bool IsInstance(string type) => Origin.Type.IsOrDerivesFrom(type);
@@ -157,6 +160,9 @@ public abstract class ModuleNode : IDisposable
         context.Leave();
         return output;
     }
+
+    /// <summary>Computes the output of a node that stands behind this one; hooks and counts are this one's.</summary>
+    private protected static TensorTree ForwardOf(ModuleNode node, IReadOnlyList<TensorTree> inputs, CallContext context) => node.Forward(inputs, context);
 
     /// <summary>Computes the output. The inputs are in the order of the type's inputs, None for those left out.</summary>
     /// <param name="inputs">One value for each input.</param>

@@ -23,6 +23,7 @@ public static class StateLoading
         ArgumentNullException.ThrowIfNull(entries);
         var state = ModuleTree.State(subtree);
         var targets = state.Select((entry, place) => (entry.Key, entry.Tensor, Place: place)).ToDictionary(target => target.Key, StringComparer.Ordinal);
+        var lazy = new LazyLoading(subtree, entries);
         var given = new HashSet<string>(StringComparer.Ordinal);
         var unexpected = new List<string>();
         var wrong = new List<FieldViolation>();
@@ -42,7 +43,11 @@ public static class StateLoading
                     wrong.Add(new($"{field}[{i}]", $"{EngineException.Quote(key)} is unexpected: the module has no such parameter or buffer"));
                 }
             }
-            else if (Mismatch(target.Tensor, value) is { } mismatch)
+            else if (lazy.Refuses(key) is { } refusal)
+            {
+                wrong.Add(new($"{field}[{i}]", $"{EngineException.Quote(key)} {refusal}"));
+            }
+            else if (Mismatch(target.Tensor, lazy.ShapeOf(key) ?? target.Tensor.shape, value) is { } mismatch)
             {
                 wrong.Add(new($"{field}[{i}]", $"{EngineException.Quote(key)} {mismatch}"));
             }
@@ -68,6 +73,7 @@ public static class StateLoading
 
         // What can fail for lack of memory happens before the first value is in place. As in PyTorch the last name of a shared tensor in the
         // order of the state dict decides what it holds, whatever the order of the entries.
+        lazy.Materialize();
         var converted = copies.OrderBy(copy => copy.Place).Select(copy => (copy.Target, Value: copy.Value.to(copy.Target.dtype, copy.Target.device))).ToList();
         foreach (var (target, value) in converted)
         {
@@ -77,11 +83,11 @@ public static class StateLoading
         return new LoadOutcome(missing, unexpected);
     }
 
-    private static string? Mismatch(Tensor target, Tensor value)
+    private static string? Mismatch(Tensor target, long[] shape, Tensor value)
     {
         // As PyTorch: what was saved as one element of a list before there were scalars loads into a scalar.
-        var sameShape = value.shape.AsSpan().SequenceEqual(target.shape) || (target.dim() == 0 && value.shape is [1]);
-        return !sameShape ? $"has shape [{string.Join(", ", value.shape)}]; the module's is [{string.Join(", ", target.shape)}]"
+        var sameShape = value.shape.AsSpan().SequenceEqual(shape) || (shape.Length == 0 && value.shape is [1]);
+        return !sameShape ? $"has shape [{string.Join(", ", value.shape)}]; the module's is [{string.Join(", ", shape)}]"
             : value.is_complex() && !target.is_complex() ? $"is {value.dtype.ToElementType().Name()}, which does not convert to the module's {target.dtype.ToElementType().Name()}"
             : null;
     }

@@ -50,6 +50,7 @@ internal static class ModuleMapping
         RequiresGrad = tensor.RequiresGrad,
         Persistent = tensor.Persistent,
         HasGrad = tensor.HasGrad,
+        Uninitialized = tensor.Uninitialized,
     };
 
     private static ChildSpec ToChild(V1.ChildSpec child, string field) => child.SourceCase switch

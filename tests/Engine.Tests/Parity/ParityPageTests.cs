@@ -89,7 +89,6 @@ public sealed class ParityPageTests
 
             ## In PyTorch, but not in Sconce
 
-            - Lazy modules: they learn their sizes from the first input; a spec says them.
             {List(CoverageTests.NotInCatalogue)}
 
             """);
