@@ -82,6 +82,8 @@ LINEAR = [
     *of("Unflatten", {"": {"dim": 1, "unflattened_size": [2, 3]}, "last": {"dim": -1, "unflattened_size": [3, 2]}}, f(2, 6)),
     *of("CosineSimilarity", {"": {}, "last": {"dim": -1, "eps": 1e-6}}, f(3, 4, 2), f(3, 4, 2)),
     *of("PairwiseDistance", {"": {}, "keepdim": {"p": 1.0, "keepdim": True}, "eps": {"p": 3.0, "eps": 0.1}}, f(3, 4), f(3, 4)),
+    *of("AdaptiveLogSoftmaxWithLoss", {"": {"in_features": 8, "n_classes": 10, "cutoffs": [2, 5], "div_value": 2.0}, "bias": {"in_features": 8, "n_classes": 10, "cutoffs": [3], "head_bias": True}}, f(6, 8), i(10, 6)),
+    *of("AdaptiveLogSoftmaxWithLoss", {"vector": {"in_features": 8, "n_classes": 10, "cutoffs": [2, 5]}}, f(8), i(10)),
     *of("PixelShuffle", {"": {"upscale_factor": 2}}, f(1, 8, 2, 3)),
     *of("PixelUnshuffle", {"": {"downscale_factor": 2}}, f(1, 2, 4, 6)),
 

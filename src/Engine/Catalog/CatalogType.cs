@@ -34,7 +34,11 @@ public enum TypeKind
 /// <param name="Inputs">Names of forward's inputs; <c>?</c> ends those that may be left out.</param>
 /// <param name="Outputs">Names of forward's outputs; <c>?</c> ends those that may be None. a tuple among them is written as one. One name beginning with <c>*</c> is as many as the arguments or the wiring say; empty where there is no forward.</param>
 public sealed record CatalogType(
-    string Name, TypeKind Kind, string Base, string Functional, IReadOnlyList<CatalogArgument> Arguments, IReadOnlyList<string> Inputs, IReadOnlyList<string> Outputs);
+    string Name, TypeKind Kind, string Base, string Functional, IReadOnlyList<CatalogArgument> Arguments, IReadOnlyList<string> Inputs, IReadOnlyList<string> Outputs)
+{
+    /// <summary>Methods beside forward that may be called by name.</summary>
+    public IReadOnlyList<string> Methods { get; init; } = [];
+}
 
 /// <summary>What the catalogue tells about an argument.</summary>
 /// <param name="Name">PyTorch's name.</param>

@@ -43,6 +43,9 @@ internal sealed class ModuleType
     /// <summary>Names of forward's outputs, in order; "?" ends one that may be None.</summary>
     public IReadOnlyList<string> Outputs { get; init; } = ["output"];
 
+    /// <summary>Methods beside forward that a caller may call by name.</summary>
+    public IReadOnlyList<string> Methods { get; init; } = [];
+
     /// <summary>Name of the class that it makes, as PyTorch prints it: torchvision's resnet18 makes a ResNet.</summary>
     public string ClassName { get => field ?? Name; init; }
 
@@ -60,5 +63,5 @@ internal sealed class ModuleType
     public bool IsOrDerivesFrom(string type) => type == Name || TypeHierarchy.Derives(Base, type);
 
     public CatalogType Describe() =>
-        new(Name, Kind, Base, Functional, [.. Arguments.Select(a => a.Describe())], [.. InputList.Select(i => i.ToString())], Outputs);
+        new(Name, Kind, Base, Functional, [.. Arguments.Select(a => a.Describe())], [.. InputList.Select(i => i.ToString())], Outputs) { Methods = Methods };
 }

@@ -25,7 +25,8 @@ internal static class RecurrentTypes
             .. Sizes, Int("num_layers").AtLeast(1).Or(1L), .. before, Bool("bias", true), Bool("batch_first", false), Float("dropout").Between(0, 1).Or(0.0),
             Bool("bidirectional", false), .. after, Dtype(),
         ],
-        inputs, (origin, context) => new RecurrentNode(origin, context)) { Outputs = outputs };
+        inputs, (origin, context) => new RecurrentNode(origin, context))
+    { Outputs = outputs };
 
     private static ModuleType Cell(string name, string[] inputs, string[] outputs, params Argument[] more) =>
         new(name, "RNNCellBase", "", [.. Sizes, Bool("bias", true), .. more, Dtype()], inputs, (origin, context) => new RecurrentCellNode(origin, context)) { Outputs = outputs };

@@ -27,7 +27,7 @@ internal sealed class ForwardWork(ModuleState state, HostServices host, ForwardC
     internal bool IsShort => IsUsual && !state.Traits.AlwaysDraws && state.ShortForwards.Holds(tensors.Bytes);
 
     /// <summary>The forward that the times are kept of: of the whole module, with inputs whose bytes came with the call.</summary>
-    private bool IsUsual => call.Path.Length == 0 && !call.RecordGraph && !tensors.UsesKept && HeldModules is null;
+    private bool IsUsual => call.Path.Length == 0 && call.Method.Length == 0 && !call.RecordGraph && !tensors.UsesKept && HeldModules is null;
 
     protected override ForwardOutcome Execute()
     {
@@ -105,7 +105,9 @@ internal sealed class ForwardWork(ModuleState state, HostServices host, ForwardC
 
     // Without a delegate where there is no need of one.
     private TensorTree Call(ModuleNode node, CallArguments arguments, CallContext context) =>
-        state.AnyShapeless ? state.Shaping(() => node.Call(arguments, context)) : node.Call(arguments, context);
+        call.Method.Length > 0 ? ModuleMethods.Call(node, call.Method, arguments, context)
+        : state.AnyShapeless ? state.Shaping(() => node.Call(arguments, context))
+        : node.Call(arguments, context);
 
     private ForwardOutcome Record(ModuleNode node, HookRun? run)
     {

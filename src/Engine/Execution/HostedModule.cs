@@ -69,16 +69,6 @@ public sealed partial class HostedModule
         }
     }
 
-    /// <summary>Calls a method of the module by name.</summary>
-    /// <param name="method"><c>forward</c>, or empty for the same.</param>
-    /// <param name="call">The call.</param>
-    /// <param name="cancellationToken">Takes the call back while it waits.</param>
-    public Task<ForwardOutcome> CallAsync(string method, ForwardCall call, CancellationToken cancellationToken) =>
-        method is "" or "forward"
-            ? ForwardAsync(call, cancellationToken)
-            : Task.FromException<ForwardOutcome>(EngineException.Invalid("method",
-                $"is {EngineException.Quote(method)}; module {EngineException.Quote(Name)} ({_state.Tree.Root.TypeName}) has the method \"forward\"", "METHOD_UNKNOWN"));
-
     /// <summary>Runs autograd backward through a live graph: adds to the gradients of the parameters and returns those of the inputs.</summary>
     /// <param name="call">The call.</param>
     /// <param name="cancellationToken">Takes the call back while it waits.</param>

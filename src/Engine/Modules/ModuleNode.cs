@@ -99,6 +99,9 @@ public abstract class ModuleNode : IDisposable
         GC.SuppressFinalize(this);
     }
 
+    /// <summary>Methods beside forward that a caller may call by name.</summary>
+    internal virtual IReadOnlyList<ModuleMethod> Methods => [];
+
     /// <summary>Whether a parameter or buffer of its own has no shape yet (PyTorch's <c>UninitializedParameter</c>).</summary>
     internal virtual bool IsUninitialized(string name) => false;
 
