@@ -84,6 +84,10 @@ public sealed class ParityPageTests
 
             Functions that a `Graph` may call, compared in the same way: {string.Join(", ", Fixtures.Cases.Values.SelectMany(fixture => fixture.Functions).Distinct().Order(StringComparer.Ordinal).Select(name => $"`{name}`"))}.
 
+            Losses are functions there too, compared with their own fixtures. Counterparts of modules in `torch.nn.functional` that are not:
+
+            {List(CoverageTests.NotCallable)}
+
             Beside single modules: initial values of {Sequences.All.Initial.Count} modules and {Sequences.All.Initialisers.Select(i => i.Function).Distinct().Count()} functions of `torch.nn.init` after a seed; a chain of {Sequences.All.Conversions[0].Steps.Count} conversions, exact after each; steps of {string.Join(" and ", Sequences.All.Training.Select(t => t.Optimizer).Distinct())}
             with a conversion between them; the order in which `apply` visits; and what lazy modules ({string.Join(", ", Sequences.All.Lazy.Select(lazy => lazy.Type).Where(type => type.StartsWith("Lazy", StringComparison.Ordinal)).Distinct())})
             are before and after their first forward.
