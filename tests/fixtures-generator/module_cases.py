@@ -345,6 +345,27 @@ CONTAINERS.append(case("Graph-two-heads", spec("Graph", {
     f(2, 4, 3), module=two_heads))
 
 
+def with_parameters():
+    class Graph(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scales = nn.ParameterList([nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(2, 3))])
+            self.named = nn.ParameterDict([("shift", nn.Parameter(torch.zeros(()))), ("gain", nn.Parameter(torch.zeros(1, 3)))])
+            self.bn = nn.BatchNorm1d(3)
+
+        def forward(self, x):
+            return self.bn(x * self.scales[0] + self.scales[1]) * self.named["gain"] + self.named["shift"] - self.bn.running_mean
+    return Graph()
+
+
+CONTAINERS.append(case("Graph-parameters", spec("Graph", {
+    "scales": spec("ParameterList", shapes=[[3], [2, 3]]), "named": spec("ParameterDict", names=["shift", "gain"], shapes=[[], [1, 3]]), "bn": spec("BatchNorm1d", num_features=3)}, wiring={
+    "inputs": ["x"], "outputs": ["y"], "steps": [
+        {"name": "s0", "parameter": "scales.0"}, {"name": "s1", "parameter": "scales.1"}, {"name": "gain", "parameter": "named.gain"}, {"name": "shift", "parameter": "named.shift"},
+        step("a", ["x", "s0"], function="mul"), step("b", ["a", "s1"], function="add"), step("c", ["b"], module="bn"), step("d", ["c", "gain"], function="mul"), step("e", ["d", "shift"], function="add"),
+        {"name": "mean", "parameter": "bn.running_mean"}, step("y", ["e", "mean"], function="sub")]}), f(2, 3), module=with_parameters))
+
+
 class RMSNorm(nn.Module):
     """PyTorch 2.4's, by its documentation."""
 

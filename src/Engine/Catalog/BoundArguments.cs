@@ -52,6 +52,10 @@ internal sealed class BoundArguments
 
     public double[]? FloatsOrNone(string name) => IsNone(name) ? null : Spread<double>(name);
 
+    public string[] Texts(string name) => (string[])_values[name]!;
+
+    public long[][] Shapes(string name) => (long[][])_values[name]!;
+
     /// <summary>Whether the list was given as one number.</summary>
     public bool IsScalar(string name) => Given.TryGetValue(name, out var value) ? value is double or float or long or int : Declared(name).Default is not System.Collections.IEnumerable;
 

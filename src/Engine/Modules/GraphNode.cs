@@ -61,6 +61,12 @@ internal sealed class GraphNode : ModuleNode
             return CallChild(step.Path, step.Module, [.. step.Inputs.Select(i => values[i])], context);
         }
 
+        if (step.Source is { } source)
+        {
+            // An alias: what a step gives is freed when the Graph is done.
+            return TensorTree.Of(source.Owner.IsUninitialized(source.Name) ? throw LazyNode.NotYet([source.Name]) : source.Find()!.alias());
+        }
+
         var tensors = new Tensor?[Math.Max(step.Inputs.Length, step.Arity)];
         for (var i = 0; i < step.Inputs.Length; i++)
         {
@@ -135,9 +141,32 @@ internal sealed class GraphNode : ModuleNode
 internal sealed record GraphStep(
     string Label, string Path, ModuleNode? Module, TensorFunction? Function, FunctionType? Type, int[] Inputs, int Result, int[] Unpack)
 {
+    /// <summary>The parameter or buffer that it reads instead of a call, or null.</summary>
+    public TensorSource? Source { get; init; }
+
     /// <summary>Places that its function has for inputs.</summary>
     public int Arity => Type is null || Type.IsVariadic ? 0 : Type.Inputs.Count;
 
     /// <summary>Whether an input of its function may be None. An operand that the wiring names may not: no number stands in for it.</summary>
     public bool TakesNone(int input) => Type is { IsVariadic: false, NumberOperand: null } && Type.Inputs[input].Optional;
+}
+
+/// <summary>A parameter or buffer of a module, by its name there: looked up when it is read, since a module may get another.</summary>
+/// <param name="Owner">The module.</param>
+/// <param name="Name">Its name in the module.</param>
+internal sealed record TensorSource(ModuleNode Owner, string Name)
+{
+    /// <summary>The tensor as it is now; null where there is none.</summary>
+    public Tensor? Find()
+    {
+        foreach (var (name, parameter) in Owner.Parameters)
+        {
+            if (name == Name)
+            {
+                return parameter;
+            }
+        }
+
+        return Owner.Buffers.FirstOrDefault(buffer => buffer.Name == Name)?.Tensor;
+    }
 }

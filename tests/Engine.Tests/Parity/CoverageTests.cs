@@ -34,8 +34,6 @@ public sealed class CoverageTests
         ["DataParallel"] = "one host owns one device",
         ["Module"] = "a base type",
         ["NLLLoss2d"] = "deprecated; NLLLoss takes the same",
-        ["ParameterDict"] = "holds tensors that only code could use",
-        ["ParameterList"] = "holds tensors that only code could use",
         ["RNNBase"] = "a base type",
         ["RNNCellBase"] = "a base type",
     };
