@@ -106,7 +106,8 @@ internal sealed class CallHooks : IDisposable
         {
             // The call queued before the hook was registered, and holds only its own module.
             throw new EngineException(EngineError.Unavailable, "HOOK_CHANGED",
-                $"a hook that calls module {EngineException.Quote(missing)} was registered while this call waited; nothing has run, call again") { RetryAfter = TimeSpan.FromMilliseconds(1) };
+                $"a hook that calls module {EngineException.Quote(missing)} was registered while this call waited; nothing has run, call again")
+            { RetryAfter = TimeSpan.FromMilliseconds(1) };
         }
 
         return new HookRun(plan, new HookServices(state.Name, state.Tree, host, state.Hooks, others));
