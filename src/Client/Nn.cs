@@ -9,7 +9,7 @@ namespace Sconce.Client;
 /// catalogue
 /// (<see cref="SconceClient.ListModuleTypesAsync"/>); the named ones are short forms of those used most.
 /// </summary>
-public static class Nn
+public static partial class Nn
 {
     /// <summary>Any type of the catalogue: <c>Nn.Module("LSTM", ("input_size", 8), ("hidden_size", 16))</c>.</summary>
     /// <param name="type">PyTorch's type name.</param>

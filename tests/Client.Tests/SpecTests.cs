@@ -36,6 +36,15 @@ public sealed class SpecTests
         Assert.Equal(("Graph", "fc", wiring), (spec.Type, spec.Children[0].Name, spec.Wiring));
     }
 
+    [Fact]
+    public void Models_take_their_own_arguments_and_those_that_have_names_only()
+    {
+        Assert.Equal(Nn.Parse("""{"type": "resnet50", "args": {"num_classes": 10, "groups": 32, "width_per_group": 4}}"""), Nn.ResNet50(10, ("groups", 32), ("width_per_group", 4)));
+        Assert.Equal(Nn.Parse("""{"type": "vgg16_bn", "args": {"num_classes": 1000}}"""), Nn.Vgg(16, batchNorm: true));
+        Assert.Equal(Nn.Parse("""{"type": "GPT2LMHeadModel", "args": {"n_layer": 2}}"""), Nn.Gpt2(("n_layer", 2)));
+        Assert.Equal(Nn.Parse("""{"type": "MLP", "args": {"in_channels": 4, "hidden_channels": [8, 2], "dropout": 0.5}}"""), Nn.Mlp(4, [8, 2], ("dropout", 0.5)));
+    }
+
     [Theory]
     [InlineData("{\"type\": \"Linear\"")]
     [InlineData("{\"typ\": \"Linear\"}")]

@@ -12,6 +12,11 @@ SEQUENCES = {"cat", "concat", "stack"}
 WRITTEN = {
     **{name: (lambda name: lambda x, *given, **args: getattr(x, name)(*given, *args.values()))(name) for name in ("view", "expand", "repeat", "contiguous")},
     "layer_norm": lambda x, weight=None, bias=None, **args: F.layer_norm(x, weight=weight, bias=bias, **args),
+    "group_norm": lambda x, weight=None, bias=None, **args: F.group_norm(x, weight=weight, bias=bias, **args),
+    "rms_norm": lambda x, weight=None, normalized_shape=(), eps=1e-6: x * x.pow(2).mean([-1 - n for n in range(len(normalized_shape))], keepdim=True).add(eps).rsqrt() * (1 if weight is None else weight),
+    # Running statistics as constants, as the modules have them: PyTorch's would take gradients and fail.
+    "batch_norm": lambda x, mean, var, *given, **args: F.batch_norm(x, mean.detach().clone(), var.detach().clone(), *given, **args),
+    "instance_norm": lambda x, mean, var, *given, **args: F.instance_norm(x, mean.detach().clone(), var.detach().clone(), *given, **args),
     "einsum": lambda *operands, equation: torch.einsum(equation, *operands),
     # Tensors come first in a wiring, whatever PyTorch's order.
     "index_select": lambda x, index, dim: torch.index_select(x, dim, index),
@@ -113,4 +118,9 @@ CASES = [
     of("scaled_dot_product_attention", f(1, 2, 3, 4), f(1, 2, 5, 4), f(1, 2, 5, 4)),
     of("scaled_dot_product_attention", f(1, 2, 3, 4), f(1, 2, 3, 4), f(1, 2, 3, 4), label="causal", is_causal=True),
     of("scaled_dot_product_attention", f(2, 3, 4), f(2, 3, 4), f(2, 3, 4), LOWER, label="mask"),
+    of("conv1d", f(2, 4, 6), f(6, 2, 3), f(6), padding="same", groups=2), of("conv2d", f(1, 2, 5, 6), f(3, 2, 2, 3), f(3), stride=[2, 1], padding=1), of("conv3d", f(1, 2, 3, 4, 3), f(2, 2, 2, 2, 2), dilation=[1, 2, 1]),
+    of("conv_transpose1d", f(1, 4, 3), f(4, 1, 3), f(2), groups=2, stride=2, output_padding=1), of("conv_transpose2d", f(2, 2, 3, 3), f(2, 3, 2, 2), f(3), padding=1), of("conv_transpose3d", f(1, 2, 2, 2, 2), f(2, 1, 2, 2, 2)),
+    of("batch_norm", f(3, 2, 4), f(2), f(2, positive=True), f(2), f(2)), of("batch_norm", f(3, 2), f(2), f(2, positive=True), f(2), f(2), label="training", training=True, eps=0.001),
+    of("instance_norm", f(2, 3, 4), f(3), f(3, positive=True), f(3), f(3)), of("instance_norm", f(2, 3, 4), f(3), f(3, positive=True), label="running", use_input_stats=False),
+    of("group_norm", f(2, 4, 3), f(4), f(4), num_groups=2), of("rms_norm", f(2, 3, 4), f(3, 4), normalized_shape=[3, 4], eps=1e-6), of("prelu", f(2, 3, 4), f(3)), of("bilinear", f(5, 3), f(5, 4), f(2, 3, 4), f(2)),
 ]

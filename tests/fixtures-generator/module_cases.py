@@ -82,6 +82,8 @@ LINEAR = [
     *of("Unflatten", {"": {"dim": 1, "unflattened_size": [2, 3]}, "last": {"dim": -1, "unflattened_size": [3, 2]}}, f(2, 6)),
     *of("CosineSimilarity", {"": {}, "last": {"dim": -1, "eps": 1e-6}}, f(3, 4, 2), f(3, 4, 2)),
     *of("PairwiseDistance", {"": {}, "keepdim": {"p": 1.0, "keepdim": True}, "eps": {"p": 3.0, "eps": 0.1}}, f(3, 4), f(3, 4)),
+    *of("AdaptiveLogSoftmaxWithLoss", {"": {"in_features": 8, "n_classes": 10, "cutoffs": [2, 5], "div_value": 2.0}, "bias": {"in_features": 8, "n_classes": 10, "cutoffs": [3], "head_bias": True}}, f(6, 8), i(10, 6)),
+    *of("AdaptiveLogSoftmaxWithLoss", {"vector": {"in_features": 8, "n_classes": 10, "cutoffs": [2, 5]}}, f(8), i(10)),
     *of("PixelShuffle", {"": {"upscale_factor": 2}}, f(1, 8, 2, 3)),
     *of("PixelUnshuffle", {"": {"downscale_factor": 2}}, f(1, 2, 4, 6)),
 
@@ -341,6 +343,27 @@ CONTAINERS.append(case("Graph-two-heads", spec("Graph", {
         step("m0", ["sum"], module="mixers.0"), step("t", ["m0"], function="tanh"), step("m1", ["t"], module="mixers.1"),
         step("mean", ["m1"], module="heads.mean"), step("scale", ["m1"], module="heads.scale")]}),
     f(2, 4, 3), module=two_heads))
+
+
+def with_parameters():
+    class Graph(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scales = nn.ParameterList([nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(2, 3))])
+            self.named = nn.ParameterDict([("shift", nn.Parameter(torch.zeros(()))), ("gain", nn.Parameter(torch.zeros(1, 3)))])
+            self.bn = nn.BatchNorm1d(3)
+
+        def forward(self, x):
+            return self.bn(x * self.scales[0] + self.scales[1]) * self.named["gain"] + self.named["shift"] - self.bn.running_mean
+    return Graph()
+
+
+CONTAINERS.append(case("Graph-parameters", spec("Graph", {
+    "scales": spec("ParameterList", shapes=[[3], [2, 3]]), "named": spec("ParameterDict", names=["shift", "gain"], shapes=[[], [1, 3]]), "bn": spec("BatchNorm1d", num_features=3)}, wiring={
+    "inputs": ["x"], "outputs": ["y"], "steps": [
+        {"name": "s0", "parameter": "scales.0"}, {"name": "s1", "parameter": "scales.1"}, {"name": "gain", "parameter": "named.gain"}, {"name": "shift", "parameter": "named.shift"},
+        step("a", ["x", "s0"], function="mul"), step("b", ["a", "s1"], function="add"), step("c", ["b"], module="bn"), step("d", ["c", "gain"], function="mul"), step("e", ["d", "shift"], function="add"),
+        {"name": "mean", "parameter": "bn.running_mean"}, step("y", ["e", "mean"], function="sub")]}), f(2, 3), module=with_parameters))
 
 
 class RMSNorm(nn.Module):

@@ -37,6 +37,17 @@ INITIALISERS = [
     ("sparse_", {"sparsity": 0.4}, TALL), ("sparse_", {"sparsity": 0.5, "std": 1.0}, SQUARE),
 ]
 
+# Lazy modules, and the shape of their first input.
+LAZY = [
+    (spec("LazyLinear", out_features=2), [4, 3]), (spec("LazyLinear", out_features=2, bias=False), [3]),
+    (spec("LazyConv1d", out_channels=4, kernel_size=2, groups=2), [1, 2, 5]), (spec("LazyConv2d", out_channels=3, kernel_size=[2, 1], padding=1), [2, 4, 3]),
+    (spec("LazyConv3d", out_channels=2, kernel_size=2, bias=False), [1, 2, 3, 3, 3]), (spec("LazyConvTranspose1d", out_channels=2, kernel_size=2, groups=2), [1, 4, 3]),
+    (spec("LazyConvTranspose2d", out_channels=2, kernel_size=2, stride=2, output_padding=1), [1, 3, 2, 2]), (spec("LazyConvTranspose3d", out_channels=1, kernel_size=2), [2, 2, 2, 2]),
+    (spec("LazyBatchNorm1d"), [3, 2]), (spec("LazyBatchNorm2d", eps=0.001, momentum=None), [2, 3, 2, 2]), (spec("LazyBatchNorm3d", affine=False), [2, 2, 1, 2, 2]),
+    (spec("LazyInstanceNorm1d"), [2, 3, 4]), (spec("LazyInstanceNorm2d", affine=True, track_running_stats=True), [2, 3, 2, 2]), (spec("LazyInstanceNorm3d", affine=True), [1, 2, 1, 2, 2]),
+    (spec("Sequential", [spec("LazyConv2d", out_channels=3, kernel_size=2), spec("LazyBatchNorm2d"), relu(), spec("Flatten"), spec("LazyLinear", out_features=2)]), [2, 1, 3, 3]),
+]
+
 OPTIMIZERS = {
     "SGD": [("SGD", {"lr": 0.1}), ("SGD", {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.01, "nesterov": True})],
     "Adam": [("Adam", {"lr": 0.01}), ("Adam", {"lr": 0.02, "betas": [0.8, 0.95], "eps": 1e-6, "weight_decay": 0.1, "amsgrad": True})],
@@ -125,6 +136,19 @@ def initial(tensor):
     return made
 
 
+def lazy(tensor):
+    """What lazy modules are before and after their first forward, which draws their values after manual_seed(5)."""
+    made = []
+    for what, shape in LAZY:
+        module = build(what)
+        entry = {"spec": what, "before": repr(module), "keys": list(module.state_dict())}
+        x = (torch.arange(torch.tensor(shape).prod()) * 7 % 11 / 8 - 0.5).reshape(shape)
+        torch.manual_seed(5)
+        output = module(x)
+        made.append({**entry, "input": tensor(x), "output": tensor(output), "after": repr(module), "state": state_of(module, tensor)})
+    return made
+
+
 def initialisers(tensor):
     """The weight of a module after manual_seed(5) and one initialiser."""
     made = []
@@ -138,4 +162,4 @@ def initialisers(tensor):
 
 def generate(tensor, fill):
     nested = spec("Sequential", {"stem": spec("Sequential", {"conv": conv(1, 2, 3), "act": relu()}), "blocks": spec("ModuleList", [linear(2, 2), linear(2, 2)]), "again": "stem", "head": spec("Sequential", {"act": "stem.act", "fc": linear(2, 2)})})
-    return {"conversions": conversions(tensor, fill), "training": training(tensor, fill), "apply": apply_order(nested), "initial": initial(tensor), "initialisers": initialisers(tensor)}
+    return {"conversions": conversions(tensor, fill), "training": training(tensor, fill), "apply": apply_order(nested), "initial": initial(tensor), "initialisers": initialisers(tensor), "lazy": lazy(tensor)}

@@ -1,6 +1,7 @@
 """Builds PyTorch modules from specs in the shape of the contract's JSON, but for wirings: those are written as classes of their own."""
 import collections
 
+import torch
 from torch import nn
 
 
@@ -27,6 +28,11 @@ def build(spec, path="", built=None):
         built[at] = children[name]
     args = {name: argument(value) for name, value in spec.get("args", {}).items()}
     kind = getattr(nn, spec["type"])
+    # PyTorch takes tensors where a spec has shapes.
+    if kind is nn.ParameterList:
+        return nn.ParameterList([nn.Parameter(torch.zeros(shape)) for shape in args["shapes"]])
+    if kind is nn.ParameterDict:
+        return nn.ParameterDict([(name, nn.Parameter(torch.zeros(shape))) for name, shape in zip(args["names"], args["shapes"])])
     if kind is nn.Sequential:
         return nn.Sequential(children)
     if kind is nn.ModuleList:

@@ -16,7 +16,7 @@ internal sealed class CreateCommand : ClientCommand
         Arity = ArgumentArity.ZeroOrOne,
     };
 
-    private readonly Option<string?> _type = new("--type") { Description = "One module of this type of torch.nn, with its --arg values.", HelpName = "type" };
+    private readonly Option<string?> _type = new("--type") { Description = "One module of this type of torch.nn, or a built-in model such as resnet18, with its --arg values.", HelpName = "type" };
     private readonly Option<string[]> _args = CommonSymbols.Arguments("--arg", "Constructor argument by PyTorch's name; the value is JSON or a word. May be repeated.");
     private readonly Option<string?> _mlp = new("--mlp") { Description = "A perceptron with these layer sizes and ReLU between them.", HelpName = "sizes" };
     private readonly Option<long?> _seed = new("--seed") { Description = "Seed for the initial values.", HelpName = "n" };
@@ -29,6 +29,7 @@ internal sealed class CreateCommand : ClientCommand
             "Builds a module on the server from a spec.",
             "sconce create mlp --mlp 784,128,10 --seed 0",
             "sconce create conv --type Conv2d --arg in_channels=1 --arg out_channels=8 --arg kernel_size=3",
+            "sconce create net --type resnet18 --arg num_classes=10",
             """echo '{"type": "Sequential", "children": [{"spec": {"type": "Linear", "args": {"in_features": 4, "out_features": 2}}}]}' | sconce create net -""")
     {
         Arguments.Add(_module);

@@ -16,6 +16,12 @@ internal enum ArgumentKind
 
     /// <summary>Ints of the named length, or one of <see cref="Argument.Choices"/> (Conv's <c>padding="same"</c>).</summary>
     IntsOrText,
+
+    /// <summary>A list of strings.</summary>
+    Texts,
+
+    /// <summary>A list of shapes, each a list of ints.</summary>
+    Shapes,
 }
 
 /// <summary>One argument of a constructor or function: its name, what it takes, its default, its bounds.</summary>
@@ -70,6 +76,10 @@ internal sealed record Argument
 
     public static Argument Floats(string name, int length = 0) => new(name, ArgumentKind.Floats) { Length = length };
 
+    public static Argument Texts(string name) => new(name, ArgumentKind.Texts);
+
+    public static Argument Shapes(string name) => new(name, ArgumentKind.Shapes);
+
     public static Argument Dtype(string name = "dtype") => new Argument(name, ArgumentKind.Dtype).OrNone();
 
     /// <summary>The same with a default.</summary>
@@ -109,6 +119,8 @@ internal sealed record Argument
                 ArgumentKind.Ints => many + "int",
                 ArgumentKind.Floats => Length == 0 ? "float or list of float" : "float or list of float",
                 ArgumentKind.Dtype => "dtype",
+                ArgumentKind.Texts => "list of string",
+                ArgumentKind.Shapes => "list of lists of int",
                 _ => $"{many}int, or {OneOf()}",
             };
             return AllowNone ? type + " or None" : type;
@@ -132,6 +144,9 @@ internal sealed record Argument
             ArgumentKind.Dtype => given is string name && ElementTypes.TryParse(name, out var type) ? (type, null) : Mismatch(given),
             ArgumentKind.IntsOrText when given is string choice => Choices.Contains(choice) ? (choice, null) : Mismatch(given),
             ArgumentKind.Floats => ToList(given, ToDouble),
+            ArgumentKind.Texts => given is System.Collections.IEnumerable texts and not (string or System.Collections.IDictionary) && texts.Cast<object?>().ToList() is var list && list.TrueForAll(item => item is string)
+                ? (list.Cast<string>().ToArray(), null) : Mismatch(given),
+            ArgumentKind.Shapes => ToShapes(given),
             _ => ToList(given, ToLong),
         };
     }
@@ -211,6 +226,33 @@ internal sealed record Argument
         return Length != 0 && list.Count != Length
             ? (null, $"a list of {list.Count} was given; expected one number or a list of {Length}")
             : (list.ToArray(), null);
+    }
+
+    private (object? Value, string? Wrong) ToShapes(object given)
+    {
+        if (given is not System.Collections.IEnumerable items || given is string || given is System.Collections.IDictionary)
+        {
+            return Mismatch(given);
+        }
+
+        var shapes = new List<long[]>();
+        foreach (var item in items)
+        {
+            if (item is not System.Collections.IEnumerable)
+            {
+                return Mismatch(given);
+            }
+
+            var (shape, wrong) = ToList(item, ToLong);
+            if (wrong is not null)
+            {
+                return (null, wrong);
+            }
+
+            shapes.Add((long[])shape!);
+        }
+
+        return (shapes.ToArray(), null);
     }
 
     private string Bounds() => (double.IsNegativeInfinity(Min), double.IsPositiveInfinity(Max)) switch

@@ -23,7 +23,10 @@ internal static class AttentionTypes
                 Int("embed_dim").AtLeast(1), Int("num_heads").AtLeast(1), Float("dropout").Between(0, 1).Or(0.0), Bool("bias", true), Bool("add_bias_kv", false), Bool("add_zero_attn", false),
                 Int("kdim").AtLeast(1).OrNone(), Int("vdim").AtLeast(1).OrNone(), Bool("batch_first", false), Dtype(),
             ],
-            ["query", "key", "value", "key_padding_mask?", "attn_mask?"], (origin, context) => new MultiheadAttentionNode(origin, context)),
+            ["query", "key", "value", "key_padding_mask?", "attn_mask?"], (origin, context) => new MultiheadAttentionNode(origin, context))
+        {
+            Outputs = ["attn_output", "attn_output_weights?"],
+        },
         new("TransformerEncoderLayer", "Module", "", Layer, ["src", "src_mask?", "src_key_padding_mask?"], (origin, context) => new TransformerLayerNode(origin, context, isDecoder: false)),
         new("TransformerDecoderLayer", "Module", "", Layer, DecoderInputs, (origin, context) => new TransformerLayerNode(origin, context, isDecoder: true)),
         new("TransformerEncoder", "Module", "", [Int("num_layers").AtLeast(1)], ["src", "mask?", "src_key_padding_mask?"],

@@ -52,6 +52,10 @@ internal sealed class BoundArguments
 
     public double[]? FloatsOrNone(string name) => IsNone(name) ? null : Spread<double>(name);
 
+    public string[] Texts(string name) => (string[])_values[name]!;
+
+    public long[][] Shapes(string name) => (long[][])_values[name]!;
+
     /// <summary>Whether the list was given as one number.</summary>
     public bool IsScalar(string name) => Given.TryGetValue(name, out var value) ? value is double or float or long or int : Declared(name).Default is not System.Collections.IEnumerable;
 
@@ -73,6 +77,23 @@ internal sealed class BoundArguments
         double[] => PythonFormat.Tuple(Floats(name)),
         var other => other.ToString() ?? "",
     };
+
+    /// <summary>The arguments of another type that takes these and one size more.</summary>
+    /// <param name="declared">What that type takes.</param>
+    /// <param name="name">The size's name.</param>
+    /// <param name="size">The size.</param>
+    public BoundArguments With(IReadOnlyList<Argument> declared, string name, long size)
+    {
+        var given = new Dictionary<string, object?>(Given) { [name] = (double)size };
+
+        // Defaults that are others there (LazyInstanceNorm's affine) must be said.
+        foreach (var argument in declared.Where(argument => _values.GetValueOrDefault(argument.Name) is bool flag && argument.Default is bool theirs && flag != theirs))
+        {
+            given[argument.Name] = _values[argument.Name];
+        }
+
+        return new BoundArguments(declared, new Dictionary<string, object?>(_values) { [name] = size }, given, Field);
+    }
 
     /// <summary>An error about one argument, for checks that the declaration cannot say.</summary>
     public EngineException Refuse(string name, string message) => EngineException.Invalid($"{Field}.{name}", message, "BAD_ARGUMENT");

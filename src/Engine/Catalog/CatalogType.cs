@@ -20,6 +20,9 @@ public enum TypeKind
 
     /// <summary>A learning-rate scheduler.</summary>
     Scheduler = 5,
+
+    /// <summary>A built-in model or a block of one, for <see cref="ModuleSpec.Type"/>.</summary>
+    Model = 6,
 }
 
 /// <summary>What the catalogue tells about a type.</summary>
@@ -29,8 +32,13 @@ public enum TypeKind
 /// <param name="Functional">Its counterpart in <c>torch.nn.functional</c>; empty where there is none.</param>
 /// <param name="Arguments">Arguments by PyTorch's names, in PyTorch's order.</param>
 /// <param name="Inputs">Names of forward's inputs; <c>?</c> ends those that may be left out.</param>
+/// <param name="Outputs">Names of forward's outputs; <c>?</c> ends those that may be None. a tuple among them is written as one. One name beginning with <c>*</c> is as many as the arguments or the wiring say; empty where there is no forward.</param>
 public sealed record CatalogType(
-    string Name, TypeKind Kind, string Base, string Functional, IReadOnlyList<CatalogArgument> Arguments, IReadOnlyList<string> Inputs);
+    string Name, TypeKind Kind, string Base, string Functional, IReadOnlyList<CatalogArgument> Arguments, IReadOnlyList<string> Inputs, IReadOnlyList<string> Outputs)
+{
+    /// <summary>Methods beside forward that may be called by name.</summary>
+    public IReadOnlyList<string> Methods { get; init; } = [];
+}
 
 /// <summary>What the catalogue tells about an argument.</summary>
 /// <param name="Name">PyTorch's name.</param>

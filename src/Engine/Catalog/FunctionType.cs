@@ -26,13 +26,16 @@ internal sealed class FunctionType
 
     public bool IsVariadic { get; }
 
+    /// <summary>Names of what it gives; one name beginning with <c>*</c> where their number comes from the arguments.</summary>
+    public IReadOnlyList<string> Outputs { get; init; } = ["output"];
+
     public Func<BoundArguments, TensorFunction> Make { get; }
 
     /// <summary>The argument that stands for the last input where that is a number: exactly one of the two is given.</summary>
     public string? NumberOperand { get; init; }
 
     public CatalogType Describe() =>
-        new(Name, TypeKind.Function, "", Name, [.. Arguments.Select(a => a.Describe())], [.. Inputs.Select(i => i.ToString())]);
+        new(Name, TypeKind.Function, "", Name, [.. Arguments.Select(a => a.Describe())], [.. Inputs.Select(i => i.ToString())], Outputs);
 
     /// <summary>Why it cannot take this many inputs beside these arguments; null where it can.</summary>
     public string? CountProblem(int given, BoundArguments args)

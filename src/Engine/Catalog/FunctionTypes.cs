@@ -1,4 +1,5 @@
 using System.Collections.Frozen;
+using Sconce.Engine.Training.Losses;
 
 namespace Sconce.Engine.Catalog;
 
@@ -12,6 +13,8 @@ internal static class FunctionTypes
         ReductionFunctions.All,
         ShapeFunctions.All,
         NeuralFunctions.All,
+        WeightFunctions.All,
+        LossTypes.Functions,
     }.SelectMany(family => family).ToFrozenDictionary(type => type.Name);
 
     public static IEnumerable<FunctionType> All => Known.Values;

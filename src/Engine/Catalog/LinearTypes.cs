@@ -29,5 +29,12 @@ internal static class LinearTypes
                 Text("mode", "sum", "mean", "max").Or("mean"), Bool("sparse", false), Bool("include_last_offset", false), Int("padding_idx").OrNone(), Dtype(),
             ],
             ["input", "offsets?", "per_sample_weights?"], (origin, context) => new EmbeddingBagNode(origin, context)),
+        new("AdaptiveLogSoftmaxWithLoss", "Module", "",
+            [Int("in_features").AtLeast(1), Int("n_classes").AtLeast(2), Ints("cutoffs").AtLeast(1), Float("div_value").MoreThan(0).Or(4.0), Bool("head_bias", false), Dtype()],
+            ["input", "target"], (origin, context) => new AdaptiveLogSoftmaxNode(origin, context))
+        {
+            Outputs = ["output", "loss"],
+            Methods = ["log_prob", "predict"],
+        },
     ];
 }

@@ -31,7 +31,11 @@ public static class ModuleCatalog
     internal static string BaseOf(string name) => Modules.TryGetValue(name, out var type) ? type.Base : "Module";
 
     /// <summary>Whether a name is a module type or one of PyTorch's base types.</summary>
-    internal static bool IsTypeOrBase(string name) => Modules.ContainsKey(name) || TypeHierarchy.Names.Contains(name);
+    internal static bool IsTypeOrBase(string name) =>
+        Modules.ContainsKey(name) || TypeHierarchy.Names.Contains(name) || Modules.Values.Any(type => type.ClassName == name);
+
+    /// <summary>Whether a type draws random numbers in training mode whatever its arguments say.</summary>
+    internal static bool Draws(string name) => Modules.TryGetValue(name, out var type) && type.Draws;
 
     /// <summary>The error for a name that is not known.</summary>
     /// <param name="what">Its kind for people.</param>

@@ -50,7 +50,7 @@ public sealed record ChildSpec(string Name, ModuleSpec? Spec, string? Share = nu
 /// <param name="Outputs">Names of the values returned.</param>
 public sealed record Wiring(IReadOnlyList<string> Inputs, IReadOnlyList<WiringStep> Steps, IReadOnlyList<string> Outputs);
 
-/// <summary>One call of a child or of a function.</summary>
+/// <summary>One call of a child or of a function, or one read of a parameter.</summary>
 /// <param name="Name">Name of the result.</param>
 /// <param name="Module">Child to call, or null.</param>
 /// <param name="Function">Function of torch or torch.nn.functional to call, or null.</param>
@@ -58,4 +58,8 @@ public sealed record Wiring(IReadOnlyList<string> Inputs, IReadOnlyList<WiringSt
 /// <param name="Args">Further arguments of a function.</param>
 /// <param name="Unpack">Names for the items of a tuple result; empty where the result is one value.</param>
 public sealed record WiringStep(
-    string Name, string? Module, string? Function, IReadOnlyList<string> Inputs, IReadOnlyDictionary<string, object?> Args, IReadOnlyList<string> Unpack);
+    string Name, string? Module, string? Function, IReadOnlyList<string> Inputs, IReadOnlyDictionary<string, object?> Args, IReadOnlyList<string> Unpack)
+{
+    /// <summary>Instead of a call: the parameter or buffer of this dotted name, e.g. <c>scale.0</c>; null where there is a call.</summary>
+    public string? Parameter { get; init; }
+}

@@ -40,6 +40,20 @@ internal sealed class ModuleType
 
     public IReadOnlyList<InputName> InputList { get; }
 
+    /// <summary>Names of forward's outputs, in order; "?" ends one that may be None.</summary>
+    public IReadOnlyList<string> Outputs { get; init; } = ["output"];
+
+    /// <summary>Methods beside forward that a caller may call by name.</summary>
+    public IReadOnlyList<string> Methods { get; init; } = [];
+
+    /// <summary>Name of the class that it makes, as PyTorch prints it: torchvision's resnet18 makes a ResNet.</summary>
+    public string ClassName { get => field ?? Name; init; }
+
+    public TypeKind Kind { get; init; } = TypeKind.Module;
+
+    /// <summary>Whether a forward in training mode may draw random numbers, whatever its arguments say.</summary>
+    public bool Draws { get; init; }
+
     public ChildRule Children { get; init; }
 
     public IReadOnlyList<string> ChildNames { get; init; } = [];
@@ -49,5 +63,5 @@ internal sealed class ModuleType
     public bool IsOrDerivesFrom(string type) => type == Name || TypeHierarchy.Derives(Base, type);
 
     public CatalogType Describe() =>
-        new(Name, TypeKind.Module, Base, Functional, [.. Arguments.Select(a => a.Describe())], [.. InputList.Select(i => i.ToString())]);
+        new(Name, Kind, Base, Functional, [.. Arguments.Select(a => a.Describe())], [.. InputList.Select(i => i.ToString())], Outputs) { Methods = Methods };
 }

@@ -11,6 +11,8 @@ internal static class ModuleTypes
         .. NormalizationTypes.All,
         .. RecurrentTypes.All,
         .. AttentionTypes.All,
+        .. LazyTypes.All,
+        .. Models.ModelTypes.All,
         .. Stateless.Select(type => type.ToModule()),
     ];
 

@@ -48,12 +48,18 @@ internal static class ReductionFunctions
         {
             var (k, dim, largest, sorted) = ((int)args.Int("k"), (int)args.Int("dim"), args.Bool("largest"), args.Bool("sorted"));
             return (inputs, _) => Both(inputs[0]!.topk(k, dim, largest, sorted));
-        }),
+        })
+        {
+            Outputs = ["values", "indices"],
+        },
         new("sort", [Int("dim").Or(-1L), Bool("descending", false)], ["input"], args =>
         {
             var (dim, descending) = (args.Int("dim"), args.Bool("descending"));
             return (inputs, _) => Both(inputs[0]!.sort(dim, descending));
-        }),
+        })
+        {
+            Outputs = ["values", "indices"],
+        },
     ];
 
     private static FunctionType Over(string name, Func<Tensor, long[], bool, Tensor> function) => new(name, [Dims, KeepDim], ["input"], args =>
@@ -73,7 +79,8 @@ internal static class ReductionFunctions
         {
             var (dim, keep) = (args.IntOrNone("dim"), args.Bool("keepdim"));
             return (inputs, _) => dim is { } d ? Both(along(inputs[0]!, d, keep)) : TensorTree.Of(all(inputs[0]!));
-        });
+        })
+        { Outputs = ["values", "indices?"] };
 
     private static FunctionType Index(string name, Func<Tensor, Tensor> all, Func<Tensor, long, bool, Tensor> along) =>
         new(name, [Int("dim").OrNone(), KeepDim], ["input"], args =>

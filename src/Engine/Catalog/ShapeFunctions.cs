@@ -118,7 +118,8 @@ internal static class ShapeFunctions
         {
             var dim = args.Int("dim");
             return (inputs, _) => TensorTree.Tuple([.. cut(inputs[0]!, args, dim).Select(TensorTree.Of)]);
-        });
+        })
+        { Outputs = ["*tensors"] };
 
     private static Tensor[] Split(Tensor x, BoundArguments args, long dim)
     {

@@ -27,11 +27,14 @@ internal sealed record StatelessType(
 {
     public IReadOnlyList<string> Inputs { get; init; } = ["input"];
 
+    /// <summary>Names of what it gives.</summary>
+    public IReadOnlyList<string> Outputs => Arguments.Any(argument => argument.Name == "return_indices") ? ["output", "indices?"] : ["output"];
+
     /// <summary>False where the function of that name is another one (torch.flatten's defaults are not nn.Flatten's).</summary>
     public bool IsFunctionToo { get; init; } = true;
 
     public ModuleType ToModule() =>
-        new(Name, Base, Functional, Arguments, Inputs, (origin, _) => new FunctionNode(origin, Repr(origin.Args), Make(origin.Args)));
+        new(Name, Base, Functional, Arguments, Inputs, (origin, _) => new FunctionNode(origin, Repr(origin.Args), Make(origin.Args))) { Outputs = Outputs };
 
     /// <summary>Whether it does something else in training mode; as a function it then takes <c>training</c>, by default the mode of the Graph that calls it.</summary>
     public bool DependsOnMode { get; init; }
@@ -42,7 +45,8 @@ internal sealed record StatelessType(
             var (function, mode) = (Make(args), args.BoolOrNone("training"));
             return mode is { } fixedMode ? (inputs, call) => function(inputs, call with { Training = fixedMode }) : function;
         })
-        : new(Functional, [.. Arguments.Where(a => a.Name != "inplace")], Inputs, Make);
+        { Outputs = Outputs }
+        : new(Functional, [.. Arguments.Where(a => a.Name != "inplace")], Inputs, Make) { Outputs = Outputs };
 
     /// <summary>A function of one tensor whose result may be large: it asks first.</summary>
     public static TensorFunction Growing(Func<Tensor, CallMemory?, Tensor> function) => (inputs, mode) => TensorTree.Of(function(inputs[0]!, mode.Memory));

@@ -28,6 +28,9 @@ public sealed class ForwardCall
     /// <summary>Its inputs.</summary>
     public required CallInputs Inputs { get; init; }
 
+    /// <summary>The method to call; empty means <c>forward</c>.</summary>
+    public string Method { get; init; } = "";
+
     /// <summary>Whether to keep the autograd graph for Backward.</summary>
     public bool RecordGraph { get; init; }
 

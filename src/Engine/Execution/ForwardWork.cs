@@ -14,9 +14,9 @@ internal sealed class ForwardWork(ModuleState state, HostServices host, ForwardC
     private bool _hooksKept;
 
     /// <summary>How the call must hold the module. In eval mode nothing of the module changes, so others may run beside it. In training mode statistics and random
-    /// streams move; hooks that use slots need them for themselves.</summary>
+    /// streams move; a lazy module gets its shape; hooks that use slots need them for themselves.</summary>
     public GateMode ModuleMode =>
-        call.RecordGraph || state.AnyTraining || state.Traits.AlwaysDraws || state.Hooks.Plan.UsesSlots || hooks is { UsesSlots: true } ? GateMode.Exclusive : GateMode.Shared;
+        call.RecordGraph || state.AnyTraining || state.AnyShapeless || state.Traits.AlwaysDraws || state.Hooks.Plan.UsesSlots || hooks is { UsesSlots: true } ? GateMode.Exclusive : GateMode.Shared;
 
     /// <summary>Other modules that hooks of the call run, where their gates and this one's are held already.</summary>
     public HeldModules? HeldModules { get; set; }
@@ -27,7 +27,7 @@ internal sealed class ForwardWork(ModuleState state, HostServices host, ForwardC
     internal bool IsShort => IsUsual && !state.Traits.AlwaysDraws && state.ShortForwards.Holds(tensors.Bytes);
 
     /// <summary>The forward that the times are kept of: of the whole module, with inputs whose bytes came with the call.</summary>
-    private bool IsUsual => call.Path.Length == 0 && !call.RecordGraph && !tensors.UsesKept && HeldModules is null;
+    private bool IsUsual => call.Path.Length == 0 && call.Method.Length == 0 && !call.RecordGraph && !tensors.UsesKept && HeldModules is null;
 
     protected override ForwardOutcome Execute()
     {
@@ -99,13 +99,19 @@ internal sealed class ForwardWork(ModuleState state, HostServices host, ForwardC
         using (no_grad())
         using (var memory = state.NewCallMemory(MemoryUse.Outputs, recording: false))
         {
-            var output = node.Call(tensors.Arguments(call.Inputs), new CallContext(call.Path) { Memory = memory, Hooks = run });
+            var output = Call(node, tensors.Arguments(call.Inputs), new CallContext(call.Path) { Memory = memory, Hooks = run });
             run?.MakeRoom(output);
             var exported = OutputValue.Export(output, host.Options.MaxAnswerBytes);
             exported.Charge = memory.Keep(output);
             return new ForwardOutcome(exported, null, state.Generation, run?.TakeReport() ?? HookReport.Empty);
         }
     }
+
+    // Without a delegate where there is no need of one.
+    private TensorTree Call(ModuleNode node, CallArguments arguments, CallContext context) =>
+        call.Method.Length > 0 ? ModuleMethods.Call(node, call.Method, arguments, context)
+        : state.AnyShapeless ? state.Shaping(() => node.Call(arguments, context))
+        : node.Call(arguments, context);
 
     private ForwardOutcome Record(ModuleNode node, HookRun? run)
     {
@@ -114,7 +120,7 @@ internal sealed class ForwardWork(ModuleState state, HostServices host, ForwardC
         state.Graphs.CheckRoom();
         using var memory = state.NewCallMemory(MemoryUse.Graphs, recording: true);
         var context = new CallContext(call.Path) { CountBytes = true, Memory = memory, Hooks = run };
-        var output = node.Call(call.InputGrads ? RequireGrads() : tensors.Arguments(call.Inputs), context);
+        var output = Call(node, call.InputGrads ? RequireGrads() : tensors.Arguments(call.Inputs), context);
         run?.MakeRoom(output);
         var exported = OutputValue.Export(output, host.Options.MaxAnswerBytes);
         MemoryCharge? charge = null;

@@ -33,7 +33,7 @@ internal sealed class HeldModules : IDisposable
                 else if (find(name) is { } other)
                 {
                     // In training mode its forward moves statistics.
-                    held._holds.Add(await GateHold.TakeAsync(other.Gate, () => other.State.AnyTraining ? GateMode.Exclusive : GateMode.Shared, cancellationToken).ConfigureAwait(false));
+                    held._holds.Add(await GateHold.TakeAsync(other.Gate, () => other.State.AnyTraining || other.State.AnyShapeless ? GateMode.Exclusive : GateMode.Shared, cancellationToken).ConfigureAwait(false));
                     held._states[name] = other.State.IsDeleted ? null : other.State;
                 }
                 else

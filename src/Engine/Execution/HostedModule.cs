@@ -69,16 +69,6 @@ public sealed partial class HostedModule
         }
     }
 
-    /// <summary>Calls a method of the module by name.</summary>
-    /// <param name="method"><c>forward</c>, or empty for the same.</param>
-    /// <param name="call">The call.</param>
-    /// <param name="cancellationToken">Takes the call back while it waits.</param>
-    public Task<ForwardOutcome> CallAsync(string method, ForwardCall call, CancellationToken cancellationToken) =>
-        method is "" or "forward"
-            ? ForwardAsync(call, cancellationToken)
-            : Task.FromException<ForwardOutcome>(EngineException.Invalid("method",
-                $"is {EngineException.Quote(method)}; module {EngineException.Quote(Name)} ({_state.Tree.Root.TypeName}) has the method \"forward\"", "METHOD_UNKNOWN"));
-
     /// <summary>Runs autograd backward through a live graph: adds to the gradients of the parameters and returns those of the inputs.</summary>
     /// <param name="call">The call.</param>
     /// <param name="cancellationToken">Takes the call back while it waits.</param>
@@ -178,9 +168,17 @@ public sealed partial class HostedModule
     /// <param name="cancellationToken">Takes the call back while it waits.</param>
     public Task<StateSnapshot> GetStateAsync(string path, IReadOnlyList<string> keys, CancellationToken cancellationToken) => Read(() =>
     {
-        IReadOnlyList<(string Key, Tensor Value)> entries = [.. ModuleTree.State(_state.Tree.Find(path)).Select(entry => (entry.Key, entry.Tensor))];
+        var node = _state.Tree.Find(path);
+        if (_state.AnyShapeless && ModuleTree.Uninitialized(node).Where(Wanted).ToList() is { Count: > 0 } shapeless)
+        {
+            throw LazyNode.NotYet(shapeless);
+        }
+
+        IReadOnlyList<(string Key, Tensor Value)> entries = [.. ModuleTree.State(node).Select(entry => (entry.Key, entry.Tensor))];
         entries = ThroughHooks(_state.Hooks.Plan.StateDict, path, entries);
-        return StateSnapshot.Copy([.. entries.Where(entry => keys.Count == 0 || keys.Any(key => Glob.Matches(key, entry.Key)))], _host.Ledger, "a copy of the state of module", Name, _state.Generation);
+        return StateSnapshot.Copy([.. entries.Where(entry => Wanted(entry.Key))], _host.Ledger, "a copy of the state of module", Name, _state.Generation);
+
+        bool Wanted(string name) => keys.Count == 0 || keys.Any(key => Glob.Matches(key, name));
     }, cancellationToken);
 
     /// <summary>Checks keys, shapes and dtypes of a state dict that is about to be sent, as its load will.</summary>
@@ -210,10 +208,12 @@ public sealed partial class HostedModule
         {
             // Converted copies exist beside what was received until they are in place.
             using var copies = new MemoryCharge(_host.Ledger, MemoryUse.State, "a load into module", Name, upload.TotalBytes);
-            var outcome = upload.Use(entries =>
-                StateLoading.Load(_state.Tree.Find(target.Path), ThroughHooks(_state.Hooks.Plan.LoadStateDictPre, target.Path, entries), strict, upload.Field));
+            var outcome = _state.AnyShapeless ? _state.Shaping(() => _state.Draw(Load)) : Load();
             _state.Stepped();
             return new LoadStateOutcome(outcome.MissingKeys, outcome.UnexpectedKeys, _state.Generation);
+
+            LoadOutcome Load() => upload.Use(entries =>
+                StateLoading.Load(_state.Tree.Find(target.Path), ThroughHooks(_state.Hooks.Plan.LoadStateDictPre, target.Path, entries), strict, upload.Field));
         }, cancellationToken);
     }
 

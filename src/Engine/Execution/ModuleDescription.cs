@@ -84,6 +84,9 @@ public sealed record TensorDescription(string Name, ElementType Type, IReadOnlyL
     /// <summary>Where it has another name too: the first, from the module's root; empty otherwise.</summary>
     public string AliasOf { get; init; } = "";
 
+    /// <summary>Whether it has no shape yet: a lazy module's before its first forward.</summary>
+    public bool Uninitialized { get; init; }
+
     /// <summary>How its elements lie in memory.</summary>
     public MemoryFormat Format { get; init; } = MemoryFormat.Contiguous;
 }

@@ -68,6 +68,9 @@ internal sealed class ModuleState : IDisposable
     /// <summary>Whether any submodule is in training mode. The gate reads it, when nothing that could change it runs.</summary>
     public bool AnyTraining { get; private set; }
 
+    /// <summary>Whether a lazy module has no shape yet, so that a forward may change the module. The gate reads it as <see cref="AnyTraining"/>.</summary>
+    public bool AnyShapeless { get; private set; }
+
     /// <summary>The summary as of the last change. May be read from any thread.</summary>
     public ModuleSummary Summary => Volatile.Read(ref _summary) with { Generation = Generation, LiveGraphs = Graphs.Count };
 
@@ -102,7 +105,7 @@ internal sealed class ModuleState : IDisposable
     }
 
     /// <summary>Whether a forward may draw random numbers.</summary>
-    public bool MayDraw => Traits.AlwaysDraws || (Traits.Draws && AnyTraining);
+    public bool MayDraw => Traits.AlwaysDraws || (Traits.Draws && AnyTraining) || AnyShapeless;
 
     /// <summary>Runs a forward, with the module's random stream where it may draw: only then must it wait for other modules that do.</summary>
     public T Draw<T>(Func<T> forward) => MayDraw ? _random.Run(forward) : forward();
@@ -151,19 +154,24 @@ internal sealed class ModuleState : IDisposable
     public void Refresh()
     {
         long elements = 0, bytes = 0, trainable = 0;
-        var training = false;
+        bool training = false, shapeless = false;
         var moving = new List<Tensor>();
-        var seen = new HashSet<Tensor>(ModuleTree.Same);
+        foreach (var (_, parameter) in ModuleTree.NamedParameters(Tree.Root))
+        {
+            var size = parameter.numel() * parameter.ElementSize;
+            elements += parameter.numel();
+            bytes += size;
+            trainable += parameter.requires_grad ? size : 0;
+        }
+
         foreach (var (_, node) in ModuleTree.Walk(Tree.Root))
         {
             training |= node.Training;
             bytes += node.ExtraState is { } extra ? extra.numel() : 0;
-            foreach (var (_, parameter) in node.Parameters.Where(p => seen.Add(p.Parameter)))
+            if (node is LazyNode { IsShapeless: true } lazy)
             {
-                var size = parameter.numel() * parameter.ElementSize;
-                elements += parameter.numel();
-                bytes += size;
-                trainable += parameter.requires_grad ? size : 0;
+                shapeless = true;
+                lazy.Reserve = more => _weights.Resize(_weights.Bytes + more);
             }
 
             foreach (var buffer in node.Buffers)
@@ -178,11 +186,43 @@ internal sealed class ModuleState : IDisposable
 
         Hooks.Resolve();
         AnyTraining = training;
+        AnyShapeless = shapeless;
         MovingBuffers = moving;
         _trainableBytes = trainable;
         _weights.Settle(bytes);
         Volatile.Write(ref _summary, new ModuleSummary(
             Name, Tree.Root.TypeName, Generation, Tree.Root.Training, elements, bytes, _host.Options.Device, Optimizers.Names, _created, 0));
+    }
+
+    /// <summary>Runs what may give lazy modules their shapes, which changes the module.</summary>
+    public T Shaping<T>(Func<T> work)
+    {
+        if (!AnyShapeless)
+        {
+            return work();
+        }
+
+        var before = Shapeless();
+        try
+        {
+            return work();
+        }
+        finally
+        {
+            // What was charged and then not made is given back too.
+            if (Shapeless() < before)
+            {
+                Optimizers.PrepareToConvert(parameter => parameter.dtype)();
+                SettleGradients();
+                Changed();
+            }
+            else
+            {
+                Refresh();
+            }
+        }
+
+        int Shapeless() => ModuleTree.Walk(Tree.Root).Count(at => at.Node is LazyNode { IsShapeless: true });
     }
 
     /// <summary>Converts a subtree, all of it or nothing.</summary>

@@ -27,7 +27,7 @@ internal readonly record struct ModuleTraits(bool Draws, bool AlwaysDraws)
     public static ModuleTraits Of(ModuleSpec spec)
     {
         var always = spec.Type.StartsWith("FractionalMaxPool", StringComparison.Ordinal);
-        var traits = new ModuleTraits(always || IsRandom(spec.Type) || IsSet(spec.Args, "dropout"), always);
+        var traits = new ModuleTraits(always || IsRandom(spec.Type) || ModuleCatalog.Draws(spec.Type) || IsSet(spec.Args, "dropout"), always);
         foreach (var child in spec.Children.Concat(spec.Added))
         {
             if (child.Spec is { } below)

@@ -39,8 +39,8 @@ internal sealed class NodeDescriber(HookPlan? hooks)
     {
         var alias = _nodes.TryAdd(node, path) ? "" : _nodes[node];
         return new(name, path, node.TypeName, node.ExtraRepr, node.Training,
-            [.. node.Slots.Select(slot => Describe(slot) with { AliasOf = AliasOf(slot.Parameter, path, slot.Name) })],
-            [.. node.BufferSlots.Select(slot => Describe(slot) with { AliasOf = AliasOf(slot.Tensor, path, slot.Name) })],
+            [.. node.Slots.Select(slot => Shaped(Describe(slot), node) with { AliasOf = AliasOf(slot.Parameter, path, slot.Name) })],
+            [.. node.BufferSlots.Select(slot => Shaped(Describe(slot), node) with { AliasOf = AliasOf(slot.Tensor, path, slot.Name) })],
             [.. node.Children.Select(child => Node(child.Key, ModuleTree.Join(path, child.Key), child.Value))],
             [.. (hooks?.Places ?? []).Where(place => place.Node == node).Select(place => place.Hook.Id).Distinct(StringComparer.Ordinal)])
         {
@@ -50,6 +50,10 @@ internal sealed class NodeDescriber(HookPlan? hooks)
             ExtraStateBytes = node.ExtraState?.numel(),
         };
     }
+
+    // A lazy module's placeholders have no shape that means anything.
+    private static TensorDescription Shaped(TensorDescription description, ModuleNode node) =>
+        node.IsUninitialized(description.Name) ? description with { Shape = [], Uninitialized = true } : description;
 
     private string AliasOf(Tensor? tensor, string path, string name) =>
         tensor is null || _tensors.TryAdd(tensor, ModuleTree.Join(path, name)) ? "" : _tensors[tensor];

@@ -1,4 +1,5 @@
 using Sconce.Engine.Hooks;
+using Sconce.Engine.Modules;
 using Sconce.Engine.Tensors;
 using Sconce.Engine.Training;
 using static TorchSharp.torch;
@@ -23,6 +24,11 @@ internal static class TrainingRun
         state.Begin(call.IfGeneration);
         using var memory = state.NewCallMemory(MemoryUse.Outputs, recording: true);
         var optimizer = state.Optimizers.Find(call.Optimizer, call.Inputs.FieldPrefix + "optimizer");
+        if (optimizer.NeedsClosure && state.AnyShapeless)
+        {
+            throw LazyNode.NotYet(ModuleTree.Uninitialized(state.Tree.Root));
+        }
+
         var batch = new TrainingBatch(state.Tree.Find(call.Path), call.Path, tensors.Arguments(call.Inputs), loss, Targets(tensors, call.Inputs), call.ReturnOutput) { MaxAnswerBytes = state.MaxAnswerBytes, Memory = memory, Hooks = hooks };
         state.ChargeGradients();
         var outcome = OrRestored(state, () => TrainingStep.Run(state.Tree, batch, new StepOptions(optimizer, call.ZeroGrad, call.Clip, call.SchedulerStep)));
@@ -101,7 +107,7 @@ internal static class TrainingRun
 
         try
         {
-            return state.Draw(work);
+            return state.Shaping(() => state.Draw(work));
         }
         catch
         {
@@ -109,7 +115,11 @@ internal static class TrainingRun
             {
                 for (var i = 0; i < buffers.Count; i++)
                 {
-                    buffers[i].copy_(copies[i]);
+                    // A buffer that has got its shape in this call had no values before it.
+                    if (buffers[i].Dimensions == copies[i].Dimensions && buffers[i].NumberOfElements == copies[i].NumberOfElements)
+                    {
+                        buffers[i].copy_(copies[i]);
+                    }
                 }
             }
 

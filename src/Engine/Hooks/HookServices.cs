@@ -48,7 +48,7 @@ internal sealed record HookServices(string Module, ModuleTree Tree, HostServices
         var node = (state?.Tree ?? Tree).Find(other.Path);
         state?.MoveBuffers();
         TensorTree Call() => node.Call(new CallArguments(TensorTree.Of(value.detach())), new CallContext(other.Path));
-        var output = state is null ? Call() : state.Draw(Call);
+        var output = state is null ? Call() : state.Shaping(() => state.Draw(Call));
         return output.Tensor ?? throw EngineException.Invalid("module", $"{EngineException.Quote(other.Module)} returns {(output.IsNone ? "None" : "a tuple")}; a hook needs one tensor");
     }
 

@@ -25,6 +25,14 @@ internal static class HookTrial
         using var scope = NewDisposeScope();
         using var charge = new MemoryCharge(host.Ledger, MemoryUse.Hooks, "a copy of module", state.Name, ModuleTree.BytesOf(state.Tree.Root));
         using var copy = ModuleCopy.DeepCopy(state.Tree, "");
+        foreach (var (_, node) in ModuleTree.Walk(copy.Root))
+        {
+            if (node is LazyNode lazy)
+            {
+                lazy.Reserve = more => charge.Resize(charge.Bytes + more);
+            }
+        }
+
         using var random = new RandomStream();
         random.Seed(0);
         var tried = new Hook(hook);

@@ -10,7 +10,8 @@ namespace Sconce.Engine.Modules;
 /// <param name="onMeta">Make tensors without memory, to learn what a spec would take.</param>
 /// <param name="initialise">Draw initial values; false where they are to be replaced at once.</param>
 /// <param name="limits">How large the tree may be.</param>
-internal sealed class BuildContext(bool onMeta, bool initialise, BuildLimits limits)
+/// <param name="placeholders">Tensors that take the place of new ones, in the order they are asked for; null makes new ones.</param>
+internal sealed class BuildContext(bool onMeta, bool initialise, BuildLimits limits, Placeholders? placeholders = null)
 {
     private int _modules;
 
@@ -51,6 +52,20 @@ internal sealed class BuildContext(bool onMeta, bool initialise, BuildLimits lim
         return Create(new NodeOrigin(found, bound, parent.FloatType, given, null));
     }
 
+    /// <summary>Makes the children of a spec that a type stands for.</summary>
+    public List<KeyValuePair<string, ModuleNode>> CreateParts(ModuleSpec spec, NodeOrigin parent)
+    {
+        try
+        {
+            return new SpecReader(this, parent.FloatType).ReadParts(spec);
+        }
+        catch (EngineException exception) when (exception.Fields.Count > 0)
+        {
+            // The caller never saw the spec that the fields are in, only the arguments that it came from.
+            throw new EngineException(exception.Error, exception.Reason, $"{parent.Args.Field}: {exception.Fields[0].Description}", exception) { Fields = [new(parent.Args.Field, exception.Fields[0].Description)] };
+        }
+    }
+
     /// <summary>Counts modules against the limit before they are made.</summary>
     public void Count(long modules, string field)
     {
@@ -61,20 +76,31 @@ internal sealed class BuildContext(bool onMeta, bool initialise, BuildLimits lim
     }
 
     /// <summary>Makes a parameter with memory that holds anything.</summary>
-    public Parameter Parameter(NodeOrigin origin, params long[] shape) => new(Empty(origin, TypeOf(origin), shape));
+    public Parameter Parameter(NodeOrigin origin, params long[] shape) =>
+        placeholders is null ? new(Empty(origin, TypeOf(origin), shape)) : (Parameter)placeholders.Take(type => Empty(origin, type, shape));
 
     /// <summary>Makes a floating buffer filled with one value.</summary>
     public Tensor Buffer(NodeOrigin origin, double value, params long[] shape)
     {
-        var tensor = Empty(origin, TypeOf(origin), shape);
-        return OnMeta ? tensor : tensor.fill_(value);
+        var tensor = placeholders is null ? Empty(origin, TypeOf(origin), shape) : placeholders.Take(type => Empty(origin, type, shape));
+        if (!OnMeta)
+        {
+            Initial.Fill(tensor, value);
+        }
+
+        return tensor;
     }
 
     /// <summary>Makes an int64 scalar buffer of zero.</summary>
     public Tensor Counter(NodeOrigin origin)
     {
-        var tensor = Empty(origin, ElementType.Int64, []);
-        return OnMeta ? tensor : tensor.zero_();
+        var tensor = placeholders is null ? Empty(origin, ElementType.Int64, []) : placeholders.Take(type => Empty(origin, type, []));
+        if (!OnMeta)
+        {
+            Initial.Fill(tensor, 0);
+        }
+
+        return tensor;
     }
 
     /// <summary>The dtype argument where the type has one and it was given, else the module's.</summary>

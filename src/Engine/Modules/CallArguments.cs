@@ -30,9 +30,14 @@ public sealed class CallArguments(IReadOnlyList<TensorTree> positional, IReadOnl
     /// <param name="node">The module that is called.</param>
     /// <param name="path">Its path, for the message.</param>
     /// <exception cref="EngineException">A value is missing, unknown, given twice, or one too many.</exception>
-    internal IReadOnlyList<TensorTree> Bind(ModuleNode node, string path)
+    internal IReadOnlyList<TensorTree> Bind(ModuleNode node, string path) => Bind(node.Inputs, () => node.Display(path));
+
+    /// <summary>Puts the values in the order of a method's inputs, with None for those left out.</summary>
+    /// <param name="inputs">What it takes.</param>
+    /// <param name="display">What messages call it.</param>
+    /// <exception cref="EngineException">A value is missing, unknown, given twice, or one too many.</exception>
+    internal IReadOnlyList<TensorTree> Bind(IReadOnlyList<InputName> inputs, Func<string> display)
     {
-        var inputs = node.Inputs;
         if (Named.Count == 0 && Positional.Count == inputs.Count && NothingMissing(inputs))
         {
             return Positional;
@@ -48,7 +53,7 @@ public sealed class CallArguments(IReadOnlyList<TensorTree> positional, IReadOnl
             }
             else
             {
-                wrong.Add(new($"{FieldPrefix}[{i}]", $"{node.Display(path)} takes {Describe(inputs)}, {Positional.Count} were given by position"));
+                wrong.Add(new($"{FieldPrefix}[{i}]", $"{display()} takes {Describe(inputs)}, {Positional.Count} were given by position"));
             }
         }
 
@@ -57,7 +62,7 @@ public sealed class CallArguments(IReadOnlyList<TensorTree> positional, IReadOnl
             var at = IndexOf(inputs, name);
             if (at < 0)
             {
-                wrong.Add(new(FieldOf(name), $"{node.Display(path)} has no input {EngineException.Quote(name)}; it takes {Describe(inputs)}"));
+                wrong.Add(new(FieldOf(name), $"{display()} has no input {EngineException.Quote(name)}; it takes {Describe(inputs)}"));
             }
             else if (bound[at] is not null)
             {
@@ -76,7 +81,7 @@ public sealed class CallArguments(IReadOnlyList<TensorTree> positional, IReadOnl
             {
                 var given = i < Positional.Count || Named.ContainsKey(inputs[i].Name);
                 wrong.Add(new(i < Positional.Count ? $"{FieldPrefix}[{i}]" : FieldOf(inputs[i].Name),
-                    $"{node.Display(path)} needs the input {EngineException.Quote(inputs[i].Name)}, {(given ? "which may not be None" : $"which was not given; it takes {Describe(inputs)}")}"));
+                    $"{display()} needs the input {EngineException.Quote(inputs[i].Name)}, {(given ? "which may not be None" : $"which was not given; it takes {Describe(inputs)}")}"));
             }
         }
 

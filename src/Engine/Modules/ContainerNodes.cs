@@ -5,17 +5,24 @@ namespace Sconce.Engine.Modules;
 /// <summary><c>Sequential</c>: each child takes what the one before gave.</summary>
 internal sealed class SequentialNode : ModuleNode
 {
-    public SequentialNode(NodeOrigin origin)
+    private readonly Parts? _parts;
+
+    /// <param name="origin">What it is made of.</param>
+    /// <param name="parts">The children of a type that is a Sequential of its own making; null for those that the spec gives.</param>
+    public SequentialNode(NodeOrigin origin, Parts? parts = null)
         : base(origin)
     {
-        Children = origin.Given;
+        _parts = parts;
+        Children = parts?.Children ?? origin.Given;
         Rewire();
     }
 
     private protected override bool CallsAdded => true;
 
     // Its inputs are those of its first child, so that a Sequential can begin with a module of several inputs' names.
-    internal override void Rewire() => Inputs = Children.Count > 0 ? [.. Children[0].Value.Inputs] : Origin.Type.InputList;
+    internal override void Rewire() => Inputs = _parts is null && Children.Count > 0 ? [.. Children[0].Value.Inputs] : Origin.Type.InputList;
+
+    internal override bool ResetParameters() => _parts?.Initialise(this) ?? false;
 
     protected override TensorTree Forward(IReadOnlyList<TensorTree> inputs, CallContext context)
     {

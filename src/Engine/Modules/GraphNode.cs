@@ -13,21 +13,27 @@ internal sealed class GraphNode : ModuleNode
     private GraphStep[] _steps = [];
     private int[] _outputs = [];
     private int _values;
+    private readonly Parts? _parts;
 
-    public GraphNode(NodeOrigin origin)
+    /// <param name="origin">What it is made of.</param>
+    /// <param name="parts">Children and wiring of a type that is a Graph of its own making; null for those that the spec gives.</param>
+    public GraphNode(NodeOrigin origin, Parts? parts = null)
         : base(origin)
     {
-        Children = origin.Given;
+        _parts = parts;
+        Children = parts?.Children ?? origin.Given;
         Rewire();
     }
 
     internal override IEnumerable<ModuleNode> CalledChildren => _steps.Select(step => step.Module).OfType<ModuleNode>();
 
+    internal override bool ResetParameters() => _parts?.Initialise(this) ?? false;
+
     internal override int OwnCalls => _steps.Count(step => step.Module is null);
 
     internal override void Rewire()
     {
-        var plan = new WiringReader(this, Origin).Read();
+        var plan = new WiringReader(this, Origin, _parts?.Wiring ?? Origin.Wiring).Read();
         Inputs = plan.Inputs;
         _steps = plan.Steps;
         _outputs = plan.Outputs;
@@ -57,6 +63,12 @@ internal sealed class GraphNode : ModuleNode
         if (step.Module is not null)
         {
             return CallChild(step.Path, step.Module, [.. step.Inputs.Select(i => values[i])], context);
+        }
+
+        if (step.Source is { } source)
+        {
+            // An alias: what a step gives is freed when the Graph is done.
+            return TensorTree.Of(source.Owner.IsUninitialized(source.Name) ? throw LazyNode.NotYet([source.Name]) : source.Find()!.alias());
         }
 
         var tensors = new Tensor?[Math.Max(step.Inputs.Length, step.Arity)];
@@ -130,9 +142,32 @@ internal sealed class GraphNode : ModuleNode
 internal sealed record GraphStep(
     string Label, string Path, ModuleNode? Module, TensorFunction? Function, FunctionType? Type, int[] Inputs, int Result, int[] Unpack)
 {
+    /// <summary>The parameter or buffer that it reads instead of a call, or null.</summary>
+    public TensorSource? Source { get; init; }
+
     /// <summary>Places that its function has for inputs.</summary>
     public int Arity => Type is null || Type.IsVariadic ? 0 : Type.Inputs.Count;
 
     /// <summary>Whether an input of its function may be None. An operand that the wiring names may not: no number stands in for it.</summary>
     public bool TakesNone(int input) => Type is { IsVariadic: false, NumberOperand: null } && Type.Inputs[input].Optional;
+}
+
+/// <summary>A parameter or buffer of a module, by its name there: looked up when it is read, since a module may get another.</summary>
+/// <param name="Owner">The module.</param>
+/// <param name="Name">Its name in the module.</param>
+internal sealed record TensorSource(ModuleNode Owner, string Name)
+{
+    /// <summary>The tensor as it is now; null where there is none.</summary>
+    public Tensor? Find()
+    {
+        foreach (var (name, parameter) in Owner.Parameters)
+        {
+            if (name == Name)
+            {
+                return parameter;
+            }
+        }
+
+        return Owner.Buffers.FirstOrDefault(buffer => buffer.Name == Name)?.Tensor;
+    }
 }

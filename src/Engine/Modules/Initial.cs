@@ -35,6 +35,13 @@ internal static class Initial
         parameter.uniform_(-bound, bound);
     }
 
+    /// <summary><c>kaiming_normal_(mode="fan_out", nonlinearity="relu")</c>, as torchvision's models draw the weights of convolutions.</summary>
+    public static void KaimingNormalByFanOut(Parameter weight)
+    {
+        var shape = weight.shape;
+        Normal(weight, Math.Sqrt(2.0) / Math.Sqrt(shape[0] * shape[2..].Aggregate(1.0, (product, size) => product * size)));
+    }
+
     /// <summary>Normal with mean 0.</summary>
     public static void Normal(Parameter parameter, double std)
     {

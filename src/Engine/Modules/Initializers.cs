@@ -53,7 +53,7 @@ public static class Initializers
             // A plug-in's types are not the catalogue's; those that are there can be asked for.
             if (name.Length > 0 && !ModuleCatalog.IsTypeOrBase(name) && !ModuleTree.Walk(subtree).Any(at => at.Node.TypeName == name))
             {
-                var nearest = NearestNames.To(name, ModuleCatalog.Types.Where(t => t.Kind == TypeKind.Module).Select(t => t.Name).Concat(TypeHierarchy.Names));
+                var nearest = NearestNames.To(name, ModuleCatalog.Types.Where(t => t.Kind is TypeKind.Module or TypeKind.Model).Select(t => t.Name).Concat(TypeHierarchy.Names));
                 throw EngineException.Invalid(field, $"{EngineException.Quote(name)} is no module type{(nearest.Count == 0 ? "" : $"; the nearest names are {string.Join(", ", nearest)}")}");
             }
         }
@@ -85,6 +85,11 @@ public static class Initializers
             {
                 throw EngineException.Invalid($"parameters[{i}]", $"no selected submodule has a parameter {EngineException.Quote(plan.Parameters[i])}; it is a parameter's own name, e.g. \"weight\"");
             }
+        }
+
+        if (selected.SelectMany(at => at.Node.Parameters.Where(p => at.Node.IsUninitialized(p.Name)).Select(p => ModuleTree.Join(at.Path, p.Name))).ToList() is { Count: > 0 } shapeless)
+        {
+            throw LazyNode.NotYet(shapeless);
         }
 
         var targets = selected

@@ -69,16 +69,16 @@ internal sealed class LayerNormNode : ModuleNode
             throw Refuse(context, $"takes an input whose last dimensions are [{string.Join(", ", _shape)}] (normalized_shape); it was given {CallFailure.Describe(input)}");
         }
 
-        return TensorTree.Of(_rms ? RootMeanSquare(input) : F.layer_norm(input, _shape, _weight, _bias, _eps ?? 1e-5));
+        return TensorTree.Of(_rms ? RootMeanSquare(input, _axes, _weight, _eps) : F.layer_norm(input, _shape, _weight, _bias, _eps ?? 1e-5));
     }
 
     // As libtorch does, 16-bit inputs are normalised in float32 and rounded once.
-    private Tensor RootMeanSquare(Tensor input)
+    internal static Tensor RootMeanSquare(Tensor input, long[] axes, Tensor? weight, double? epsilon)
     {
         var wide = input.dtype is ScalarType.Float16 or ScalarType.BFloat16 ? input.to_type(ScalarType.Float32) : input;
-        var eps = _eps ?? (wide.dtype == ScalarType.Float64 ? double.BitIncrement(1) - 1 : float.BitIncrement(1) - 1);
-        var normal = wide * wide.pow(2).mean(_axes, keepdim: true).add(eps).rsqrt();
-        return _weight is null ? normal.to_type(input.dtype) : (normal * _weight).to_type(input.dtype);
+        var eps = epsilon ?? (wide.dtype == ScalarType.Float64 ? double.BitIncrement(1) - 1 : float.BitIncrement(1) - 1);
+        var normal = wide * wide.pow(2).mean(axes, keepdim: true).add(eps).rsqrt();
+        return weight is null ? normal.to_type(input.dtype) : (normal * weight).to_type(input.dtype);
     }
 }
 

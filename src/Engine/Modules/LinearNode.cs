@@ -29,6 +29,14 @@ internal sealed class LinearNode : ModuleNode
     /// <summary>Whether it goes from and to so many features.</summary>
     public bool Takes(long inputs, long outputs) => _in == inputs && _out == outputs;
 
+    /// <summary>Takes another module's parameter as its weight, which both then share; before anyone else has seen its own.</summary>
+    internal void Tie(Parameter weight)
+    {
+        Weight.Dispose();
+        Weight = weight;
+        Slots = [new("weight", Weight), new("bias", Bias, [_out])];
+    }
+
     internal override bool ResetParameters()
     {
         Initial.KaimingUniform(Weight);

@@ -29,7 +29,7 @@ public abstract class ModuleNode : IDisposable
     }
 
     /// <summary>PyTorch's name of its type, e.g. <c>Conv2d</c>.</summary>
-    public string TypeName => Origin.Type.Name;
+    public string TypeName => Origin.Type.ClassName;
 
     /// <summary>PyTorch's name of the type it derives from, e.g. <c>_ConvNd</c>; <c>Module</c> where there is no other.</summary>
     public string BaseTypeName => Origin.Type.Base;
@@ -163,6 +163,12 @@ public abstract class ModuleNode : IDisposable
         GC.SuppressFinalize(this);
     }
 
+    /// <summary>Methods beside forward that a caller may call by name.</summary>
+    internal virtual IReadOnlyList<ModuleMethod> Methods => [];
+
+    /// <summary>Whether a parameter or buffer of its own has no shape yet (PyTorch's <c>UninitializedParameter</c>).</summary>
+    internal virtual bool IsUninitialized(string name) => false;
+
     /// <summary>Whether its type is <paramref name="type"/> or derives from it.</summary>
     internal bool IsInstance(string type) => Origin.Type.IsOrDerivesFrom(type);
 
@@ -230,6 +236,9 @@ public abstract class ModuleNode : IDisposable
         context.Leave();
         return output;
     }
+
+    /// <summary>Computes the output of a node that stands behind this one; hooks and counts are this one's.</summary>
+    private protected static TensorTree ForwardOf(ModuleNode node, IReadOnlyList<TensorTree> inputs, CallContext context) => node.Forward(inputs, context);
 
     /// <summary>Computes the output. The inputs are in the order of the type's inputs, None for those left out.</summary>
     /// <param name="inputs">One value for each input.</param>

@@ -74,6 +74,9 @@ internal sealed class SpecReader(BuildContext context, ElementType floatType)
 
     private Tensor Zeros(ElementType type, IReadOnlyList<long> shape) => zeros([.. shape], dtype: type.ToScalarType(), device: context.OnMeta ? META : CPU);
 
+    /// <summary>Reads the children alone of a spec that a type stands for. They nest as deep as the type needs, on top of what the caller nests.</summary>
+    public List<KeyValuePair<string, ModuleNode>> ReadParts(ModuleSpec spec) => ReadChildren(spec, ModuleCatalog.Module(spec.Type, "type"), "", "spec", int.MinValue);
+
     private List<KeyValuePair<string, ModuleNode>> ReadChildren(ModuleSpec spec, ModuleType type, string path, string field, int depth)
     {
         CheckNames(spec, type, field);

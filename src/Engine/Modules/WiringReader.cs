@@ -3,7 +3,7 @@ using Sconce.Engine.Catalog;
 namespace Sconce.Engine.Modules;
 
 /// <summary>Checks a wiring and resolves its names.</summary>
-internal sealed class WiringReader(GraphNode graph, NodeOrigin origin)
+internal sealed class WiringReader(GraphNode graph, NodeOrigin origin, Wiring? given)
 {
     private const int MaxNameLength = 128;
 
@@ -14,7 +14,7 @@ internal sealed class WiringReader(GraphNode graph, NodeOrigin origin)
 
     public (InputName[] Inputs, GraphStep[] Steps, int[] Outputs, int Values) Read()
     {
-        var wiring = origin.Wiring ?? throw Wrong(_field, "a Graph needs a wiring: inputs, steps and outputs");
+        var wiring = given ?? throw Wrong(_field, "a Graph needs a wiring: inputs, steps and outputs");
         if (wiring.Inputs.Count == 0 || wiring.Outputs.Count == 0)
         {
             throw Wrong(wiring.Inputs.Count == 0 ? $"{_field}.inputs" : $"{_field}.outputs", "none was given; expected at least one name");
@@ -39,15 +39,26 @@ internal sealed class WiringReader(GraphNode graph, NodeOrigin origin)
         FunctionType? type = null;
         TensorFunction? function = null;
         string label;
-        if (step.Module is { } path && step.Function is null)
+        TensorSource? source = null;
+        if (new[] { step.Module, step.Function, step.Parameter }.Count(call => call is not null) != 1)
+        {
+            throw Wrong(field, "exactly one of module, function and parameter must be given");
+        }
+
+        if (step.Parameter is { } key)
+        {
+            source = Source(key, step, $"{field}.parameter");
+            label = $"the parameter {EngineException.Quote(key)}";
+        }
+        else if (step.Module is { } path)
         {
             module = path.Length == 0 ? null : ModuleTree.Find(graph, path);
             label = $"the call of {EngineException.Quote(path)}";
             CheckCall(module ?? throw Wrong($"{field}.module", $"the Graph has no child {EngineException.Quote(path)}; it has {Known(graph.Children.Select(c => c.Key))}"), step, inputs.Length, field);
         }
-        else if (step.Function is { } name && step.Module is null)
+        else
         {
-            type = FunctionTypes.Find(name, $"{field}.function");
+            type = FunctionTypes.Find(step.Function!, $"{field}.function");
             label = $"the function {type.Name}";
             var args = ArgumentBinder.Bind(type.Arguments, step.Args, type.Name, $"{field}.args");
             if (type.CountProblem(inputs.Length, args) is { } problem)
@@ -57,14 +68,24 @@ internal sealed class WiringReader(GraphNode graph, NodeOrigin origin)
 
             function = type.Make(args);
         }
-        else
-        {
-            throw Wrong(field, "exactly one of module and function must be given");
-        }
 
         var unpack = step.Unpack.Select((item, i) => item.Length == 0 ? -1 : Name(item, $"{field}.unpack[{i}]")).ToArray();
         var result = unpack.Length == 0 ? Name(step.Name, $"{field}.name") : -1;
-        return new GraphStep(label, step.Module ?? "", module, function, type, inputs, result, unpack);
+        return new GraphStep(label, step.Module ?? "", module, function, type, inputs, result, unpack) { Source = source };
+    }
+
+    private TensorSource Source(string key, WiringStep step, string field)
+    {
+        if (step.Inputs.Count > 0 || step.Args.Count > 0 || step.Unpack.Count > 0)
+        {
+            throw Wrong(field, "a parameter is read: it takes no inputs and no args, and is one tensor");
+        }
+
+        var dot = key.LastIndexOf('.');
+        var owner = dot < 0 ? null : ModuleTree.Find(graph, key[..dot]);
+        var source = owner is null ? null : new TensorSource(owner, key[(dot + 1)..]);
+        return source?.Find() is not null ? source
+            : throw Wrong(field, $"the Graph's children have no parameter or buffer {EngineException.Quote(key)}; they have {Known(ModuleTree.State(graph).Select(entry => entry.Key))}");
     }
 
     private static void CheckCall(ModuleNode module, WiringStep step, int given, string field)
@@ -74,7 +95,7 @@ internal sealed class WiringReader(GraphNode graph, NodeOrigin origin)
             throw Wrong($"{field}.args", "a module takes no arguments when it is called; give them in its spec");
         }
 
-        if (module is ModuleListNode or ModuleDictNode)
+        if (module is ModuleListNode or ModuleDictNode or ParametersNode)
         {
             throw Wrong($"{field}.module", $"a {module.TypeName} has no forward; call its children");
         }

@@ -38,6 +38,9 @@ public sealed class LossFunction
         return new LossFunction(rule, ArgumentBinder.Bind(rule.Arguments, args, type, RequestPath.Join(field, "args")), field);
     }
 
+    /// <summary>A loss of arguments that are bound already.</summary>
+    internal static LossFunction Of(LossRule rule, BoundArguments args) => new(rule, args, "loss");
+
     /// <summary>Computes the loss, reduced as its arguments say.</summary>
     /// <param name="output">What the module returned; a tuple is flattened, and as many of its tensors used as the loss takes beside the targets.</param>
     /// <param name="targets">What the loss takes after them.</param>

@@ -22,12 +22,13 @@ public static class StateLoading
     public static LoadOutcome Load(ModuleNode subtree, IReadOnlyList<(string Key, Tensor Value)> entries, bool strict, string field = "entries")
     {
         ArgumentNullException.ThrowIfNull(entries);
-        var (outcome, targets) = Check(subtree, [.. entries.Select(entry => new StateEntryInfo(entry.Key, entry.Value.dtype.ToElementType(), entry.Value.shape))], strict, field);
+        var (outcome, targets, lazy) = Check(subtree, [.. entries.Select(entry => new StateEntryInfo(entry.Key, entry.Value.dtype.ToElementType(), entry.Value.shape))], strict, field);
         using var noGrad = no_grad();
         using var scope = NewDisposeScope();
 
         // What can fail for lack of memory happens before the first value is in place. As in PyTorch the last name of a shared tensor in the
         // order of the state dict decides what it holds, whatever the order of the entries.
+        lazy.Materialize();
         var converted = entries.Zip(targets).Where(pair => pair.Second.Entry is not null).OrderBy(pair => pair.Second.Place)
             .Select(pair => Converted(pair.Second.Entry!, pair.First.Value)).ToList();
         foreach (var (target, value) in converted)
@@ -50,12 +51,13 @@ public static class StateLoading
     /// <param name="entries">What is to be loaded.</param>
     /// <param name="strict">Whether missing and unexpected keys are refused.</param>
     /// <param name="field">Path of the entries in the request.</param>
-    /// <returns>What a load would leave out, and where each entry goes, by its place in the state dict; none for an unexpected one.</returns>
+    /// <returns>What a load would leave out, and where each entry goes, by its place in the state dict; none for an unexpected one; and the lazy modules that it would give shapes.</returns>
     /// <exception cref="EngineException">As for <see cref="Load"/>.</exception>
-    internal static (LoadOutcome Outcome, IReadOnlyList<(int Place, StateEntry? Entry)> Targets) Check(ModuleNode subtree, IReadOnlyList<StateEntryInfo> entries, bool strict, string field)
+    internal static (LoadOutcome Outcome, IReadOnlyList<(int Place, StateEntry? Entry)> Targets, LazyLoading Lazy) Check(ModuleNode subtree, IReadOnlyList<StateEntryInfo> entries, bool strict, string field)
     {
         var state = ModuleTree.State(subtree);
         var known = state.Select((entry, place) => (entry.Key, Entry: entry, Place: place)).ToDictionary(target => target.Key, StringComparer.Ordinal);
+        var lazy = new LazyLoading(subtree, entries);
         var given = new HashSet<string>(StringComparer.Ordinal);
         var unexpected = new List<string>();
         var wrong = new List<FieldViolation>();
@@ -75,7 +77,11 @@ public static class StateLoading
                     wrong.Add(new($"{field}[{i}]", $"{EngineException.Quote(key)} is unexpected: the module has no such parameter or buffer"));
                 }
             }
-            else if (Mismatch(target.Entry, entries[i]) is { } mismatch)
+            else if (lazy.Refuses(key) is { } refusal)
+            {
+                wrong.Add(new($"{field}[{i}]", $"{EngineException.Quote(key)} {refusal}"));
+            }
+            else if (Mismatch(target.Entry, lazy.ShapeOf(key) ?? target.Entry.Tensor.shape, entries[i]) is { } mismatch)
             {
                 wrong.Add(new($"{field}[{i}]", $"{EngineException.Quote(key)} {mismatch}"));
             }
@@ -91,13 +97,13 @@ public static class StateLoading
             wrong.AddRange(missing.Select(key => new FieldViolation(field, $"{EngineException.Quote(key)} is missing")));
         }
 
-        return wrong.Count == 0 ? (new LoadOutcome(missing, unexpected), targets) : throw EngineException.Invalid(wrong, "STATE_MISMATCH");
+        return wrong.Count == 0 ? (new LoadOutcome(missing, unexpected), targets, lazy) : throw EngineException.Invalid(wrong, "STATE_MISMATCH");
     }
 
     private static (StateEntry Target, Tensor Value) Converted(StateEntry target, Tensor value) =>
         (target, target.IsExtraState ? value.clone() : value.to(target.Tensor.dtype, target.Tensor.device));
 
-    private static string? Mismatch(StateEntry entry, StateEntryInfo value)
+    private static string? Mismatch(StateEntry entry, long[] shape, StateEntryInfo value)
     {
         if (entry.IsExtraState)
         {
@@ -107,8 +113,8 @@ public static class StateLoading
 
         var target = entry.Tensor;
         // As PyTorch: what was saved as one element of a list before there were scalars loads into a scalar.
-        var sameShape = value.Shape.SequenceEqual(target.shape) || (target.dim() == 0 && value.Shape is [1]);
-        return !sameShape ? $"has shape [{string.Join(", ", value.Shape)}]; the module's is [{string.Join(", ", target.shape)}]"
+        var sameShape = value.Shape.SequenceEqual(shape) || (shape.Length == 0 && value.Shape is [1]);
+        return !sameShape ? $"has shape [{string.Join(", ", value.Shape)}]; the module's is [{string.Join(", ", shape)}]"
             : value.Type is ElementType.Complex64 or ElementType.Complex128 && !target.is_complex() ? $"is {value.Type.Name()}, which does not convert to the module's {target.dtype.ToElementType().Name()}"
             : null;
     }

@@ -80,6 +80,7 @@ internal static class ModuleMapping
         IsNone = tensor.IsNone,
         AliasOf = tensor.AliasOf,
         MemoryFormat = (V1.MemoryFormat)tensor.Format,
+        Uninitialized = tensor.Uninitialized,
     };
 
     private static V1.TrainHold ToHold(bool? mode) => mode switch { null => V1.TrainHold.Unspecified, true => V1.TrainHold.Train, false => V1.TrainHold.Eval };
@@ -118,8 +119,11 @@ internal static class ModuleMapping
 
     private static WiringStep ToStep(V1.WiringStep step, string field) => step.CallCase switch
     {
-        V1.WiringStep.CallOneofCase.None => throw EngineException.Invalid(field, "has neither module nor function; set one of them"),
+        V1.WiringStep.CallOneofCase.None => throw EngineException.Invalid(field, "has none of module, function and parameter; set one of them"),
         _ => new WiringStep(
-            step.Name, step.HasModule ? step.Module : null, step.HasFunction ? step.Function : null, [.. step.Inputs], StructMapping.ToArgs(step.Args), [.. step.Unpack]),
+            step.Name, step.HasModule ? step.Module : null, step.HasFunction ? step.Function : null, [.. step.Inputs], StructMapping.ToArgs(step.Args), [.. step.Unpack])
+        {
+            Parameter = step.HasParameter ? step.Parameter : null,
+        },
     };
 }

@@ -35,7 +35,7 @@ internal sealed class ExecutionService(EngineHost engine, RequestIdStore once, P
     public override async Task<V1.CallResponse> Call(V1.CallRequest request, ServerCallContext context)
     {
         var forward = request.Forward ?? throw EngineException.Invalid("forward", "is not set; it names the module and holds the inputs");
-        var outcome = await engine.GetModule(forward.Module).CallAsync(request.Method, ToCall(forward, "forward."), context.CancellationToken).ConfigureAwait(false);
+        var outcome = await engine.GetModule(forward.Module).ForwardAsync(ToCall(forward, "forward.", request.Method == "forward" ? "" : request.Method), context.CancellationToken).ConfigureAwait(false);
         return new V1.CallResponse { Forward = ToResponse(outcome, new HttpResponseMemory(context.GetHttpContext())) };
     }
 
@@ -82,9 +82,10 @@ internal sealed class ExecutionService(EngineHost engine, RequestIdStore once, P
         }
     }
 
-    private static ForwardCall ToCall(V1.ForwardRequest request, string prefix) => new()
+    private static ForwardCall ToCall(V1.ForwardRequest request, string prefix, string method = "") => new()
     {
         Path = request.Path,
+        Method = method,
         Inputs = TensorMapping.ToCallInputs(request.Inputs, request.NamedInputs, prefix),
         RecordGraph = request.RecordGraph,
         InputGrads = !request.HasInputGrads || request.InputGrads,

@@ -69,7 +69,7 @@ internal sealed class HostService(EngineHost engine, SconceServerOptions options
             .OrderBy(type => type.Kind).ThenBy(type => type.Name, StringComparer.Ordinal);
         foreach (var type in types)
         {
-            var result = new V1.ModuleType { Name = type.Name, Kind = (V1.TypeKind)type.Kind, Base = type.Base, Functional = type.Functional, Inputs = { type.Inputs } };
+            var result = new V1.ModuleType { Name = type.Name, Kind = (V1.TypeKind)type.Kind, Base = type.Base, Functional = type.Functional, Inputs = { type.Inputs }, Outputs = { type.Outputs }, Methods = { type.Methods } };
             foreach (var argument in type.Arguments)
             {
                 result.Arguments.Add(new V1.ModuleTypeArgument

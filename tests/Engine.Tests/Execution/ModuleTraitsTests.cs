@@ -14,6 +14,8 @@ public sealed class ModuleTraitsTests
         Assert.Equal(new ModuleTraits(true, false), ModuleTraits.Of(Of("LSTM", ("dropout", 0.1))));
         Assert.Equal(new ModuleTraits(false, false), ModuleTraits.Of(Of("LSTM", ("dropout", 0.0))));
         Assert.Equal(new ModuleTraits(true, false), ModuleTraits.Of(Of("TransformerEncoderLayer")));
+        Assert.Equal(new ModuleTraits(true, false), ModuleTraits.Of(Of("vgg11")));
+        Assert.Equal(new ModuleTraits(false, false), ModuleTraits.Of(Of("resnet18")));
         Assert.Equal(new ModuleTraits(true, true), ModuleTraits.Of(Of("FractionalMaxPool2d")));
         Assert.Equal(new ModuleTraits(true, false), ModuleTraits.Of(Wired("dropout")));
         Assert.Equal(new ModuleTraits(true, true), ModuleTraits.Of(Wired("dropout", ("training", true))));

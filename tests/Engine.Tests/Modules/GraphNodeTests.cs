@@ -75,7 +75,7 @@ public sealed class GraphNodeTests : IDisposable
     [InlineData("spec.wiring.steps[0].inputs[0]", "there is no value \"z\"", "f", null, "z", "y")]
     [InlineData("spec.wiring.steps[0].module", "the Graph has no child \"g\"", "g", null, "x", "y")]
     [InlineData("spec.wiring.steps[0].function", "this host has no function \"rleu\"", null, "rleu", "x", "y")]
-    [InlineData("spec.wiring.steps[0]", "exactly one of module and function", null, null, "x", "y")]
+    [InlineData("spec.wiring.steps[0]", "exactly one of module, function and parameter", null, null, "x", "y")]
     [InlineData("spec.wiring.steps[0].name", "is the name of another value", "f", null, "x", "x")]
     [InlineData("spec.wiring.steps[0].inputs", "takes a second input or the argument other", null, "add", "x", "y")]
     public void Wiring_that_makes_no_sense_is_named(string field, string words, string? module, string? function, string input, string result)
@@ -85,6 +85,58 @@ public sealed class GraphNodeTests : IDisposable
 
         Assert.Equal(field, error.Fields[0].Field);
         Assert.Contains(words, error.Message);
+    }
+
+    [Theory]
+    [InlineData("f.weigth", "\"f.weight\", \"f.bias\"")]
+    [InlineData("weight", "no parameter or buffer \"weight\"")]
+    [InlineData("g.weight", "no parameter or buffer \"g.weight\"")]
+    [InlineData("", "no parameter or buffer \"\"")]
+    public void Parameter_that_is_not_there_is_named_with_those_that_are(string name, string words)
+    {
+        var step = new WiringStep("w", null, null, [], new Dictionary<string, object?>(), []) { Parameter = name };
+        var error = Refused(() => Build(Graph(["x"], ["w"], [step], Named("f", Linear(1, 1)))));
+
+        Assert.Equal("spec.wiring.steps[0].parameter", error.Fields[0].Field);
+        Assert.Contains(words, error.Message);
+    }
+
+    [Fact]
+    public void Parameter_that_a_wiring_reads_outlives_what_the_graph_gives()
+    {
+        var step = new WiringStep("w", null, null, [], new Dictionary<string, object?>(), []) { Parameter = "p.0" };
+        using var tree = Build(Graph(["x"], ["w"], [step], Named("p", Of("ParameterList", ("shapes", new object?[] { new object?[] { 2.0 } })))));
+        for (var i = 0; i < 3; i++)
+        {
+            using var scope = NewDisposeScope();
+            using var given = tree.Run(zeros(1));
+            Assert.Equal([2], given.shape);
+            given.sum().backward();
+        }
+
+        Assert.Equal([3f, 3f], ModuleTree.NamedParameters(tree.Root)[0].Parameter.grad!.data<float>().ToArray());
+        Assert.Contains("has no forward", Refused(() => tree.Find("p").Call(new CallArguments(), new CallContext())).Message);
+    }
+
+    [Theory]
+    [InlineData("names", "[\"a\", \"a\"]")]
+    [InlineData("names", "[\"a\"]")]
+    [InlineData("names", "[\"a\", \"b.c\"]")]
+    [InlineData("names", "[\"a\", 1]")]
+    public void Names_of_a_ParameterDict_are_checked(string argument, string names)
+    {
+        var given = System.Text.Json.JsonDocument.Parse(names).RootElement.EnumerateArray().Select(item => item.ValueKind == System.Text.Json.JsonValueKind.String ? item.GetString() : (object?)1.0).ToList();
+        var error = Refused(() => Build(Of("ParameterDict", ("names", given), ("shapes", new object?[] { new object?[] { 2.0 }, new object?[] { 2.0 } }))));
+        Assert.Equal($"spec.args.{argument}", error.Fields[0].Field);
+    }
+
+    [Fact]
+    public void All_that_is_wrong_with_the_arguments_of_a_function_is_named_at_once()
+    {
+        var error = Refused(() => Build(Graph(["x"], ["y"], [Function("y", "topk", ["x"], ("sortd", true), ("largest", "yes"))])));
+
+        Assert.Equal(["spec.wiring.steps[0].args.k", "spec.wiring.steps[0].args.largest", "spec.wiring.steps[0].args.sortd"], error.Fields.Select(f => f.Field), StringComparer.Ordinal);
+        Assert.Contains("did you mean sorted?", error.Fields[2].Description);
     }
 
     [Fact]

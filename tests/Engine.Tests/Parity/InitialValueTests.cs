@@ -40,6 +40,22 @@ public sealed class InitialValueTests
         }
     }
 
+    public static TheoryData<int, string> LazyModules
+    {
+        get
+        {
+            var data = new TheoryData<int, string>();
+            foreach (var (lazy, index) in Sequences.All.Lazy.Select((lazy, index) => (lazy, index)))
+            {
+                data.Add(index, lazy.Type);
+            }
+
+            return data;
+        }
+    }
+
+    public static TheoryData<string> Models => [.. ModelFixtures.All.Initial.Select(initial => initial.Type)];
+
     [Theory]
     [MemberData(nameof(Initialisers))]
     public void Apply_after_a_seed_gives_PyTorchs_values(int index, string function)
@@ -65,6 +81,47 @@ public sealed class InitialValueTests
         {
             Assert.Equal(wanted.Key, entry.Key);
             Tolerance.Float32.Check(wanted.Value, entry.Tensor, $"{type}: {entry.Key}");
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(LazyModules))]
+    public void First_forward_of_a_lazy_module_after_a_seed_makes_PyTorchs_plain_one(int index, string type)
+    {
+        var lazy = Sequences.All.Lazy[index];
+        using var scope = NewDisposeScope();
+        using var tree = ModuleBuilder.Build(SpecJson.Read(lazy.Spec), ElementType.Float32, new BuildLimits());
+        Assert.Equal(lazy.Before, ModuleTree.Repr(tree.Root));
+        Assert.Equal(lazy.Keys, ModuleTree.State(tree.Root).Select(entry => entry.Key));
+        var parameters = ModuleTree.NamedParameters(tree.Root);
+
+        manual_seed(5);
+        var output = tree.Root.Call(new CallArguments(TensorTree.Of(FixtureTensor.Read(lazy.Input).ToTensor())), new CallContext());
+
+        Assert.Equal(lazy.After, ModuleTree.Repr(tree.Root));
+        Tolerance.Float32.Check(FixtureTensor.Read(lazy.Output), output.Tensor, $"{type}: output");
+        Assert.Equal(lazy.State.Count, ModuleTree.State(tree.Root).Count);
+        foreach (var (entry, wanted) in ModuleTree.State(tree.Root).Zip(Sequences.State(lazy.State)))
+        {
+            Assert.Equal(wanted.Key, entry.Key);
+            Tolerance.Float32.Check(wanted.Value, entry.Tensor, $"{type}: {entry.Key}");
+        }
+
+        Assert.Equal(parameters.Select(p => p.Parameter), ModuleTree.NamedParameters(tree.Root).Select(p => p.Parameter), ReferenceEqualityComparer.Instance);
+    }
+
+    [Theory]
+    [MemberData(nameof(Models))]
+    public void Build_of_a_model_after_a_seed_gives_torchvisions_initial_values(string type)
+    {
+        var initial = ModelFixtures.All.Initial.Single(i => i.Type == type);
+        using var scope = NewDisposeScope();
+        manual_seed(5);
+        using var tree = ModuleBuilder.Build(ModelFixtures.Spec(type, initial.Args), ElementType.Float32, new BuildLimits());
+        foreach (var (key, tensor) in ModuleTree.State(tree.Root))
+        {
+            var norm = tensor.to_type(ScalarType.Float64).norm().item<double>();
+            Assert.True(Math.Abs(norm - initial.Norms[key]) <= 1e-6 * initial.Norms[key], $"{key} has the norm {norm}, torchvision's {initial.Norms[key]}");
         }
     }
 }

@@ -45,6 +45,17 @@ public sealed class LossParityTests
         }
     }
 
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public void Function_of_a_wiring_gives_the_same(int index, string label, ElementType type)
+    {
+        using var scope = NewDisposeScope();
+        var fixture = LossFixtures.All.Cases[index];
+        Tensor[] inputs = [.. fixture.Outputs.Concat(fixture.Targets).Select(input => FixtureTensor.Read(input).ToTensor(type))];
+        var value = Modules.Spec.Apply(LossFixtures.Types.Single(t => t.Name == fixture.Type).Functional, inputs, [.. fixture.Args.Select(arg => (arg.Key, SpecJson.Value(arg.Value)))]);
+        (type == ElementType.Float64 ? Tolerance.Float64 : Tolerance.Float32).Check(FixtureTensor.Read(fixture.Runs[type.Name()].Loss), value.Tensor, label);
+    }
+
     [Fact]
     public void Every_loss_has_a_fixture_for_every_argument_and_reduction() =>
         Assert.Empty(LossFixtures.Types.SelectMany(type => LossFixtures.Of(type).Count == 0 ? [type.Name] : LossFixtures.Missing(type).Select(what => $"{type.Name}: {what}")));

@@ -84,16 +84,37 @@ public sealed class ParityPageTests
 
             Functions that a `Graph` may call, compared in the same way: {string.Join(", ", Fixtures.Cases.Values.SelectMany(fixture => fixture.Functions).Distinct().Order(StringComparer.Ordinal).Select(name => $"`{name}`"))}.
 
+            Losses are functions there too, compared with their own fixtures. Counterparts of modules in `torch.nn.functional` that are not:
+
+            {List(CoverageTests.NotCallable)}
+
             Beside single modules: initial values of {Sequences.All.Initial.Count} modules and {Sequences.All.Initialisers.Select(i => i.Function).Distinct().Count()} functions of `torch.nn.init` after a seed; a chain of {Sequences.All.Conversions[0].Steps.Count} conversions, exact after each; steps of {string.Join(" and ", Sequences.All.Training.Select(t => t.Optimizer).Distinct())}
-            with a conversion between them; and the order in which `apply` visits.
+            with a conversion between them; the order in which `apply` visits; and what lazy modules ({string.Join(", ", Sequences.All.Lazy.Select(lazy => lazy.Type).Where(type => type.StartsWith("Lazy", StringComparison.Ordinal)).Distinct())})
+            are before and after their first forward.
+
+            ## Built-in models
+
+            Each is compared with the same network written in PyTorch (`tests/fixtures-generator/models.py`): keys and shapes of the state dict in order and the number of parameters at full
+            size; for small ones outputs, norms of all gradients and running statistics; and, for the models of torchvision, the initial values that a seed gives. Blocks
+            such as `BasicBlock` are types too.
+
+            | model | parameters | keys | names from |
+            |---|---|---|---|
+            {string.Join('\n', ModelFixtures.All.Models.OrderBy(model => model.Type, StringComparer.OrdinalIgnoreCase).Select(Model))}
 
             ## In PyTorch, but not in Sconce
 
-            - Lazy modules: they learn their sizes from the first input; a spec says them.
             {List(CoverageTests.NotInCatalogue)}
 
             """);
         return text.ToString();
+    }
+
+    private static string Model(FullModel model)
+    {
+        var args = string.Join(", ", model.Args.Select(arg => $"{arg.Key}={arg.Value}"));
+        var source = model.Type switch { "LeNet5" => "PyTorch's tutorial", "UNet" => "PyTorch Hub", _ when model.Type.StartsWith("Bert", StringComparison.Ordinal) || model.Type.StartsWith("GPT", StringComparison.Ordinal) => "Hugging Face", _ => "torchvision" };
+        return string.Create(CultureInfo.InvariantCulture, $"| {model.Type}{(args.Length == 0 ? "" : $"({args})")} | {model.Parameters:N0} | {model.State.Count} | {source} |");
     }
 
     private static string Show(Tolerance near) => string.Create(CultureInfo.InvariantCulture, $"{near.Relative:0e-0} / {near.Absolute:0e-0}");

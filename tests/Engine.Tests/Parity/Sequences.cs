@@ -4,7 +4,7 @@ namespace Sconce.Engine.Tests.Parity;
 
 /// <summary>What tests/fixtures-generator/sequences.py wrote.</summary>
 internal sealed record Sequences(IReadOnlyList<ConversionSequence> Conversions, IReadOnlyList<TrainingSequence> Training, ApplyOrder Apply, IReadOnlyList<InitialState> Initial,
-    IReadOnlyList<InitialisedWeight> Initialisers)
+    IReadOnlyList<InitialisedWeight> Initialisers, IReadOnlyList<LazySequence> Lazy)
 {
     public static Sequences All { get; } = Fixtures.Read<Sequences>("sequences");
 
@@ -44,3 +44,16 @@ internal sealed record InitialState(JsonElement Spec, IReadOnlyList<JsonElement>
 
 /// <summary>A module's weight after manual_seed(5) and one function of torch.nn.init.</summary>
 internal sealed record InitialisedWeight(string Function, IReadOnlyDictionary<string, JsonElement> Args, JsonElement Spec, JsonElement Weight);
+
+/// <summary>A module with lazy parts before and after its first forward, which draws their values after manual_seed(5).</summary>
+/// <param name="Spec">The module.</param>
+/// <param name="Before">What PyTorch prints of it before.</param>
+/// <param name="Keys">Keys of its state dict before.</param>
+/// <param name="Input">The first input.</param>
+/// <param name="Output">The output, in training mode.</param>
+/// <param name="After">What PyTorch prints of it then.</param>
+/// <param name="State">Its state dict then.</param>
+internal sealed record LazySequence(JsonElement Spec, string Before, IReadOnlyList<string> Keys, JsonElement Input, JsonElement Output, string After, IReadOnlyList<JsonElement> State)
+{
+    public string Type => Spec.GetProperty("type").GetString()!;
+}

@@ -19,7 +19,10 @@ internal static class SpecJson
         Text(json, "name") ?? "", json.TryGetProperty("spec", out var spec) ? Read(spec) : null, Text(json, "share"));
 
     private static WiringStep Step(JsonElement json) => new(
-        Text(json, "name") ?? "", Text(json, "module"), Text(json, "function"), Names(json, "inputs"), Args(json), Names(json, "unpack"));
+        Text(json, "name") ?? "", Text(json, "module"), Text(json, "function"), Names(json, "inputs"), Args(json), Names(json, "unpack"))
+    {
+        Parameter = Text(json, "parameter"),
+    };
 
     private static Dictionary<string, object?> Args(JsonElement json) =>
         json.TryGetProperty("args", out var args) ? args.EnumerateObject().ToDictionary(p => p.Name, p => Value(p.Value)) : [];

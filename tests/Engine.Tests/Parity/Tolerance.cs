@@ -70,5 +70,5 @@ internal readonly record struct Tolerance(double Relative, double Absolute)
     private double Excess(double wanted, double given) => wanted.Equals(given) ? 0 : Math.Abs(wanted - given) - Absolute - (Relative * Math.Abs(wanted));
 
     // A sparse gradient is compared as the dense one it stands for.
-    private static double[] Elements(Tensor tensor) => (tensor.is_sparse ? tensor.to_dense() : tensor).detach().to_type(ScalarType.Float64).contiguous().data<double>().ToArray();
+    private static double[] Elements(Tensor tensor) => (tensor.is_sparse ? tensor.to_dense() : tensor).detach().to_type(ScalarType.Float64).contiguous().reshape(-1).data<double>().ToArray();
 }

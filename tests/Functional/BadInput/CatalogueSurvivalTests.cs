@@ -32,6 +32,7 @@ public sealed class CatalogueSurvivalTests
 
     [Theory]
     [InlineData(TypeKind.Module)]
+    [InlineData(TypeKind.Model)]
     [InlineData(TypeKind.Function)]
     [InlineData(TypeKind.Loss)]
     [InlineData(TypeKind.Optimizer)]
@@ -45,7 +46,7 @@ public sealed class CatalogueSurvivalTests
             {
                 // One fault of a type is enough to look at.
                 var faults = _faults.Count;
-                for (var i = 0; i < Builds && _faults.Count == faults; i++)
+                for (var i = 0; i < (kind == TypeKind.Model ? Math.Max(2, Builds / 8) : Builds) && _faults.Count == faults; i++)
                 {
                     await (kind switch
                     {
@@ -215,8 +216,9 @@ public sealed class CatalogueSurvivalTests
 
     private Struct Arguments(ModuleType type)
     {
+        // Models are large where their arguments do not say otherwise.
         var args = new Struct();
-        foreach (var argument in type.Arguments.Where(argument => argument.Required || _random.Next(4) == 0))
+        foreach (var argument in type.Arguments.Where(argument => argument.Required || type.Kind == TypeKind.Model || _random.Next(4) == 0))
         {
             args.Fields[argument.Name] = Argument(argument);
         }
@@ -227,7 +229,7 @@ public sealed class CatalogueSurvivalTests
     private ModuleSpec Spec(ModuleType type)
     {
         var args = Arguments(type);
-        if (type.Kind == TypeKind.Module)
+        if (type.Kind is TypeKind.Module or TypeKind.Model)
         {
             return new ModuleSpec { Type = type.Name, Args = args };
         }

@@ -70,7 +70,7 @@ public sealed class HandshakeTests(SharedServer server) : ServerTest(server)
     public async Task ListModuleTypes_lists_every_kind_with_arguments()
     {
         var all = (await Stubs.Host.ListModuleTypesAsync(new())).Types_;
-        foreach (var kind in (TypeKind[])[TypeKind.Module, TypeKind.Loss, TypeKind.Function, TypeKind.Optimizer, TypeKind.Scheduler])
+        foreach (var kind in Enum.GetValues<TypeKind>().Except([TypeKind.Unspecified]))
         {
             Assert.Contains(all, type => type.Kind == kind);
         }
@@ -82,6 +82,9 @@ public sealed class HandshakeTests(SharedServer server) : ServerTest(server)
         Assert.Equal(["in_channels", "out_channels", "kernel_size"], conv.Arguments.Where(argument => argument.Required).Select(argument => argument.Name));
         Assert.Equal(1, conv.Arguments.Single(argument => argument.Name == "stride").DefaultValue.NumberValue);
         Assert.Equal(["input", "h_0?", "c_0?"], (await Stubs.Host.ListModuleTypesAsync(new() { NameContains = "LSTM" })).Types_.Single(type => type.Name == "LSTM").Inputs);
+        var lstm = Assert.Single((await Stubs.Host.ListModuleTypesAsync(new() { NameContains = "LSTM" })).Types_, type => type.Name == "LSTM");
+        Assert.Equal(["output", "(h_n, c_n)"], lstm.Outputs);
+        Assert.Equal("ResNet", Assert.Single((await Stubs.Host.ListModuleTypesAsync(new() { Kind = TypeKind.Model, NameContains = "resnet50" })).Types_).Base);
         (await Refusal.OfAsync(async () => await Stubs.Host.ListModuleTypesAsync(new() { Kind = (TypeKind)99 }), StatusCode.InvalidArgument, "99")).At("kind");
     }
 

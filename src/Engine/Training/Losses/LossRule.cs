@@ -1,4 +1,5 @@
 using Sconce.Engine.Catalog;
+using Sconce.Engine.Tensors;
 using static TorchSharp.torch;
 
 namespace Sconce.Engine.Training.Losses;
@@ -17,7 +18,25 @@ internal abstract class LossRule(string type, string functional, string[] inputs
     /// <summary>PyTorch's base type.</summary>
     public string Base { get; init; } = arguments.Any(a => a.Name == "weight") ? "_WeightedLoss" : "_Loss";
 
-    public CatalogType Description => new(type, TypeKind.Loss, Base, functional, [.. Arguments.Select(a => a.Describe())], inputs);
+    public CatalogType Description => new(type, TypeKind.Loss, Base, functional, [.. Arguments.Select(a => a.Describe())], inputs, ["output"]);
+
+    /// <summary>The function of torch.nn.functional; its first input is what a module would return, the others are its targets.</summary>
+    public FunctionType Function => new(functional, Arguments, inputs, args =>
+    {
+        var loss = LossFunction.Of(this, args);
+        return (given, _) =>
+        {
+            try
+            {
+                return TensorTree.Of(loss.Compute(TensorTree.Tuple([.. given.Select(TensorTree.Of)]), []));
+            }
+            catch (EngineException exception) when (exception.Error == EngineError.InvalidArgument)
+            {
+                // Its fields are those of a training call; the Graph knows which call this is.
+                throw new ArgumentException(exception.Fields[0].Description, exception);
+            }
+        };
+    });
 
     /// <summary>Throws where libtorch could not take the tensors, or would take them for something else.</summary>
     public abstract void Check(LossCall call);

@@ -24,6 +24,9 @@ internal static class LossTypes
     /// <summary>Their descriptions.</summary>
     public static IReadOnlyList<CatalogType> Descriptions { get; } = [.. Rules.Values.Select(rule => rule.Description)];
 
+    /// <summary>The functions of torch.nn.functional that compute them.</summary>
+    public static IEnumerable<FunctionType> Functions => Rules.Values.Select(rule => rule.Function);
+
     /// <summary>The rule of a type.</summary>
     /// <exception cref="EngineException">There is no such type.</exception>
     public static LossRule Find(string type, string field) =>

@@ -17,7 +17,7 @@ internal abstract class OptimizerRule(string type, params Argument[] arguments)
     public IReadOnlyList<Argument> Arguments => arguments;
 
     public CatalogType Description { get; } =
-        new(type, TypeKind.Optimizer, "Optimizer", "", [.. arguments.Select(argument => argument.Describe())], []);
+        new(type, TypeKind.Optimizer, "Optimizer", "", [.. arguments.Select(argument => argument.Describe())], [], []);
 
     /// <summary>How many times the size of its parameters the state comes to under these options.</summary>
     public abstract double StateCopies(OptionSet options);

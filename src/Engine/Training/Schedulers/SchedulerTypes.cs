@@ -195,7 +195,7 @@ internal static class SchedulerTypes
     }
 
     private static CatalogType Describe(string name, IReadOnlyList<CatalogArgument> arguments) =>
-        new(name, TypeKind.Scheduler, "LRScheduler", "", arguments, []);
+        new(name, TypeKind.Scheduler, "LRScheduler", "", arguments, [], []);
 
     private static Argument Gamma() => Argument.Float("gamma").Or(0.1);
 

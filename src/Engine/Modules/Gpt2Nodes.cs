@@ -1,0 +1,216 @@
+using Sconce.Engine.Tensors;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace Sconce.Engine.Modules;
+
+/// <summary>Hugging Face's <c>Conv1D</c>: a linear layer whose weight is [in, out].</summary>
+internal sealed class Conv1DNode : ModuleNode
+{
+    private readonly long _in;
+
+    public Conv1DNode(NodeOrigin origin, BuildContext context)
+        : base(origin)
+    {
+        _in = origin.Args.Int("nx");
+        Weight = context.Parameter(origin, _in, origin.Args.Int("nf"));
+        Bias = context.Parameter(origin, origin.Args.Int("nf"));
+        Parameters = [new("weight", Weight), new("bias", Bias)];
+    }
+
+    public Parameter Weight { get; }
+
+    public Parameter Bias { get; }
+
+    public override string ExtraRepr => $"nf={Origin.Args.Int("nf")}, nx={_in}";
+
+    internal override bool ResetParameters()
+    {
+        Initial.Normal(Weight, 0.02);
+        Initial.Fill(Bias, 0);
+        return true;
+    }
+
+    protected override TensorTree Forward(IReadOnlyList<TensorTree> inputs, CallContext context)
+    {
+        var input = TensorAt(inputs, 0, context);
+        if (input.Dimensions == 0 || input.shape[^1] != _in)
+        {
+            throw Refuse(context, $"takes an input whose last dimension is {_in} (nx); it was given {CallFailure.Describe(input)}");
+        }
+
+        return TensorTree.Of(nn.functional.linear(input, Weight.t(), Bias));
+    }
+}
+
+/// <summary>Hugging Face's <c>GPT2Attention</c>.</summary>
+internal sealed class Gpt2AttentionNode : HeadAttentionNode
+{
+    private readonly double _scale;
+
+    public Gpt2AttentionNode(NodeOrigin origin, BuildContext context)
+        : base(origin)
+    {
+        var a = origin.Args;
+        var width = a.Int("n_embd");
+        Heads = (int)a.Int("n_head");
+        if (width % Heads != 0)
+        {
+            throw a.Refuse("n_head", $"{Heads} was given; it must divide n_embd, which is {width}");
+        }
+
+        _scale = a.Bool("scale_attn_weights") ? 1 / Math.Sqrt(width / Heads) : 1;
+        Children =
+        [
+            new("c_attn", context.Create("Conv1D", origin, [], ("nf", 3 * width), ("nx", width))), new("c_proj", context.Create("Conv1D", origin, [], ("nf", width), ("nx", width))),
+            new("attn_dropout", context.Create("Dropout", origin, [], ("p", a.Float("attn_pdrop")))), new("resid_dropout", context.Create("Dropout", origin, [], ("p", a.Float("resid_pdrop")))),
+        ];
+    }
+
+    private protected override int Heads { get; }
+
+    protected override TensorTree Forward(IReadOnlyList<TensorTree> inputs, CallContext context)
+    {
+        var x = TensorAt(inputs, 0, context);
+        if (x.Dimensions != 3)
+        {
+            throw Refuse(context, $"takes an input of batch, step and feature; it was given {CallFailure.Describe(x)}");
+        }
+
+        var projected = Child(0, x);
+        var parts = projected.chunk(3, 2);
+        return TensorTree.Of(Child(3, Child(1, Attend(parts[0], parts[1], parts[2], OptionalTensorAt(inputs, 1, context), causal: true, _scale, Children[2], context))));
+
+        Tensor Child(int index, Tensor input) => CallChild(Children[index].Key, Children[index].Value, [TensorTree.Of(input)], context).Tensor!;
+    }
+}
+
+/// <summary>Hugging Face's <c>GPT2Model</c>: tokens and positions, then blocks.</summary>
+internal sealed class Gpt2ModelNode : ModuleNode
+{
+    private readonly long _positions;
+    private readonly double _range;
+    private readonly ModuleListNode _blocks;
+
+    public Gpt2ModelNode(NodeOrigin origin, BuildContext context)
+        : base(origin)
+    {
+        var a = origin.Args;
+        var width = a.Int("n_embd");
+        _positions = a.Int("n_positions");
+        _range = a.Float("initializer_range");
+        (string, object?)[] block =
+        [
+            ("n_embd", width), ("n_head", a.Int("n_head")), ("n_inner", a.IntOrNone("n_inner")), ("activation_function", a.Text("activation_function")), ("resid_pdrop", a.Float("resid_pdrop")),
+            ("attn_pdrop", a.Float("attn_pdrop")), ("layer_norm_epsilon", a.Float("layer_norm_epsilon")), ("scale_attn_weights", a.Bool("scale_attn_weights")),
+            ("attn_implementation", a.Text("attn_implementation")),
+        ];
+        var tokens = context.Create("Embedding", origin, [], ("num_embeddings", a.Int("vocab_size")), ("embedding_dim", width));
+        var places = context.Create("Embedding", origin, [], ("num_embeddings", _positions), ("embedding_dim", width));
+        var dropout = context.Create("Dropout", origin, [], ("p", a.Float("embd_pdrop")));
+        var blocks = Enumerable.Range(0, (int)a.Int("n_layer"))
+            .Select(i => KeyValuePair.Create(i.ToString(System.Globalization.CultureInfo.InvariantCulture), context.Create("GPT2Block", origin, [], block))).ToList();
+        _blocks = (ModuleListNode)context.Create("ModuleList", origin, blocks);
+        var norm = context.Create("LayerNorm", origin, [], ("normalized_shape", width), ("eps", a.Float("layer_norm_epsilon")));
+        Children = [new("wte", tokens), new("wpe", places), new("drop", dropout), new("h", _blocks), new("ln_f", norm)];
+    }
+
+    internal override IEnumerable<ModuleNode> CalledChildren => [.. Children.Where(child => child.Key != "h").Select(child => child.Value), .. _blocks.Children.Select(child => child.Value)];
+
+    // Hugging Face's _init_weights: projections onto the residual stream are smaller by the number of them.
+    internal override bool ResetParameters()
+    {
+        TransformerInitial.Draw(this, _range);
+        foreach (var (_, node) in ModuleTree.Walk(this).Where(at => at.Path.EndsWith("c_proj", StringComparison.Ordinal)))
+        {
+            Initial.Normal(((Conv1DNode)node).Weight, _range / Math.Sqrt(2 * _blocks.Children.Count));
+        }
+
+        return true;
+    }
+
+    protected override TensorTree Forward(IReadOnlyList<TensorTree> inputs, CallContext context)
+    {
+        var tokens = TensorAt(inputs, 0, context);
+        if (tokens.Dimensions != 2 || tokens.shape[1] > _positions)
+        {
+            throw Refuse(context, $"takes input_ids of batch and step with at most {_positions} steps (n_positions); it was given {CallFailure.Describe(tokens)}");
+        }
+
+        var places = OptionalTensorAt(inputs, 2, context) ?? arange(tokens.shape[1], dtype: ScalarType.Int64, device: tokens.device).unsqueeze(0);
+        var x = Child(2, TensorTree.Of(Child(0, inputs[0]).Tensor! + Child(1, TensorTree.Of(places)).Tensor!));
+        context.Enter("h");
+        foreach (var (name, block) in _blocks.Children)
+        {
+            x = CallChild(name, block, [x, inputs[1]], context);
+        }
+
+        context.Leave();
+        return Child(4, x);
+
+        TensorTree Child(int index, TensorTree input) => CallChild(Children[index].Key, Children[index].Value, [input], context);
+    }
+}
+
+/// <summary>Hugging Face's <c>GPT2LMHeadModel</c>: its output layer has the token embedding's parameter as its weight.</summary>
+internal sealed class Gpt2LanguageModelNode : ModuleNode
+{
+    private readonly ModuleNode _transformer;
+    private readonly LinearNode _head;
+
+    public Gpt2LanguageModelNode(NodeOrigin origin, BuildContext context)
+        : base(origin)
+    {
+        var a = origin.Args;
+        _transformer = context.Create("GPT2Model", origin, [], [.. origin.Args.Given.Where(arg => arg.Key != "tie_word_embeddings").Select(arg => (arg.Key, arg.Value))]);
+        _head = (LinearNode)context.Create("Linear", origin, [], ("in_features", a.Int("n_embd")), ("out_features", a.Int("vocab_size")), ("bias", false));
+        if (a.Bool("tie_word_embeddings"))
+        {
+            _head.Tie(_transformer.Children[0].Value.Parameters[0].Parameter);
+        }
+
+        Children = [new("transformer", _transformer), new("lm_head", _head)];
+    }
+
+    internal override bool ResetParameters()
+    {
+        if (!Origin.Args.Bool("tie_word_embeddings"))
+        {
+            Initial.Normal(_head.Weight, Origin.Args.Float("initializer_range"));
+        }
+
+        return _transformer.ResetParameters();
+    }
+
+    protected override TensorTree Forward(IReadOnlyList<TensorTree> inputs, CallContext context) =>
+        CallChild("lm_head", _head, [CallChild("transformer", _transformer, inputs, context)], context);
+}
+
+/// <summary>The initial values of Hugging Face's models.</summary>
+internal static class TransformerInitial
+{
+    /// <summary>Normal weights, biases of 0, norms as new.</summary>
+    public static void Draw(ModuleNode model, double std)
+    {
+        foreach (var (_, node) in ModuleTree.Walk(model).Where(at => at.Node is not HeadAttentionNode && at.Node.Children.Count == 0))
+        {
+            if (node is LayerNormNode)
+            {
+                node.ResetParameters();
+                continue;
+            }
+
+            foreach (var (name, parameter) in node.Parameters)
+            {
+                if (name == "weight")
+                {
+                    Initial.Normal(parameter, std);
+                }
+                else
+                {
+                    Initial.Fill(parameter, 0);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+using Sconce.Engine.Catalog;
+using Sconce.Engine.Modules;
+using Sconce.Engine.Training;
+using Sconce.Engine.Weights;
+using static TorchSharp.torch;
+
+namespace Sconce.Engine.Tests.Modules;
+
+/// <summary>Lazy modules before they have a shape, and how they get one. What they then hold is compared with PyTorch in Parity.</summary>
+public sealed class LazyTests
+{
+    private static readonly ModuleSpec Linear = Spec.Of("LazyLinear", ("out_features", 3.0));
+
+    [Fact]
+    public void Conversions_and_modes_before_the_first_forward_hold_after_it()
+    {
+        using var scope = NewDisposeScope();
+        using var tree = Spec.Build(Spec.Sequential(Linear, Spec.Of("LazyBatchNorm1d")));
+        Conversions.Convert(tree.Root, new ConversionPlan(ConversionKind.Double));
+        tree.Root.Train(false);
+        tree.Find("0").SetRequiresGrad(false);
+
+        Assert.Equal(ScalarType.Float64, tree.Run(ones([1, 4], dtype: ScalarType.Float64)).dtype);
+
+        Assert.All(ModuleTree.NamedParameters(tree.Root), p => Assert.Equal(ScalarType.Float64, p.Parameter.dtype));
+        Assert.Equal([false, false, true, true], ModuleTree.NamedParameters(tree.Root).Select(p => p.Parameter.requires_grad));
+        Assert.Equal(0, ModuleTree.State(tree.Root).Single(entry => entry.Key == "1.num_batches_tracked").Tensor.item<long>());
+    }
+
+    [Fact]
+    public void Types_specs_and_copies_follow()
+    {
+        using var scope = NewDisposeScope();
+        using var tree = Spec.Build(Linear);
+        Assert.True(tree.Root.IsInstance("Linear"));
+        Assert.Equal("LazyLinear", tree.Spec.Type);
+        using var before = ModuleCopy.DeepCopy(tree, "");
+        var x = ones([2, 4]);
+        var y = tree.Run(x);
+
+        Assert.Equal(("Linear", 4.0), (tree.Spec.Type, tree.Spec.Args["in_features"]));
+        using var after = ModuleCopy.DeepCopy(tree, "");
+        Assert.Equal(("LazyLinear", "Linear"), (before.Root.TypeName, after.Root.TypeName));
+        Assert.Equal(0, Spec.MaxDifference(y, after.Run(x)));
+        Assert.Equal([2, 3], before.Run(ones([2, 7])).shape);
+        Assert.Contains("in_features", Spec.Refused(() => tree.Run(ones([2, 7]))).Message);
+    }
+
+    [Fact]
+    public void Optimizer_made_before_the_first_forward_steps_after_it()
+    {
+        using var scope = NewDisposeScope();
+        using var tree = Spec.Build(Linear);
+        using var optimizer = HostedOptimizer.Create("o", "Adam", new Dictionary<string, object?>(), [], tree, "optimizer");
+        optimizer.Step();
+        tree.Run(ones([2, 4])).sum().backward();
+        var before = ModuleTree.State(tree.Root)[0].Tensor.clone();
+
+        optimizer.Step();
+
+        Assert.Equal([3, 4], before.shape);
+        Assert.NotEqual(0, Spec.MaxDifference(before, ModuleTree.State(tree.Root)[0].Tensor));
+    }
+
+    [Theory]
+    [InlineData("LazyLinear", "{\"out_features\":3}", new long[] { 3, 4 }, "weight", "Linear", "in_features", 4.0)]
+    [InlineData("LazyConv2d", "{\"out_channels\":4,\"kernel_size\":2,\"groups\":2}", new long[] { 4, 3, 2, 2 }, "weight", "Conv2d", "in_channels", 6.0)]
+    [InlineData("LazyConvTranspose1d", "{\"out_channels\":4,\"kernel_size\":2,\"groups\":2}", new long[] { 6, 2, 2 }, "weight", "ConvTranspose1d", "in_channels", 6.0)]
+    [InlineData("LazyBatchNorm1d", "{}", new long[] { 5 }, "running_mean", "BatchNorm1d", "num_features", 5.0)]
+    public void Load_gives_the_shape(string type, string args, long[] shape, string key, string plain, string size, double expected)
+    {
+        using var scope = NewDisposeScope();
+        using var tree = Spec.Build(new ModuleSpec(type) { Args = Args(args) });
+        var value = rand(shape);
+
+        var outcome = StateLoading.Load(tree.Root, [(key, value)], strict: false);
+
+        Assert.Empty(outcome.UnexpectedKeys);
+        Assert.Equal((plain, expected), (tree.Spec.Type, tree.Spec.Args[size]));
+        Assert.Equal(0, Spec.MaxDifference(value, ModuleTree.State(tree.Root).Single(entry => entry.Key == key).Tensor));
+    }
+
+    [Fact]
+    public void Load_that_cannot_be_changes_nothing()
+    {
+        using var tree = Spec.Build(Spec.Sequential(Linear, Spec.Linear(3, 1)));
+        using var scope = NewDisposeScope();
+
+        var error = Spec.Refused(() => StateLoading.Load(tree.Root, [("0.weight", ones([3, 4])), ("0.bias", ones([2])), ("1.weight", ones([9, 9]))], strict: false));
+        Assert.Equal(2, error.Fields.Count);
+        error = Spec.Refused(() => StateLoading.Load(tree.Root, [("0.bias", ones([3]))], strict: false));
+        Assert.Contains("size of its lazy module", error.Message);
+
+        Assert.Equal("LazyLinear", tree.Find("0").TypeName);
+        Assert.Equal(2, ModuleTree.Uninitialized(tree.Root).Count);
+    }
+
+    [Theory]
+    [InlineData("LazyConv2d", "{\"out_channels\":8,\"kernel_size\":3,\"groups\":4}", new long[] { 1, 3, 5, 5 }, "groups")]
+    [InlineData("LazyConv2d", "{\"out_channels\":8,\"kernel_size\":3}", new long[] { 3, 5 }, "4 dimensions")]
+    [InlineData("LazyConv2d", "{\"out_channels\":8,\"kernel_size\":3}", new long[] { 1, 3, 2, 2 }, "Kernel size")]
+    [InlineData("LazyBatchNorm2d", "{}", new long[] { 3, 5 }, "4 dimensions")]
+    [InlineData("LazyLinear", "{\"out_features\":9007199254740992}", new long[] { 1, 2000 }, "64 bits")]
+    public void First_forward_that_fails_leaves_it_lazy(string type, string args, long[] shape, string text)
+    {
+        using var scope = NewDisposeScope();
+        using var tree = Spec.Build(new ModuleSpec(type) { Args = Args(args) });
+
+        var error = Spec.Refused(() => tree.Run(ones(shape)));
+
+        Assert.Equal(EngineError.InvalidArgument, error.Error);
+        Assert.Equal("inputs[0]", Assert.Single(error.Fields).Field);
+        Assert.Contains(text, error.Message);
+        Assert.Equal(type, tree.Root.TypeName);
+        Assert.Equal(0, tree.Bytes - ModuleTree.State(tree.Root).Where(entry => entry.Key == "num_batches_tracked").Sum(_ => 8));
+    }
+
+    [Fact]
+    public void Initialisers_need_a_shape()
+    {
+        using var tree = Spec.Build(Spec.Sequential(Linear));
+        Assert.Contains("0.weight", Spec.Refused(() => Initializers.Apply(tree.Root, new ApplyPlan("ones_"))).Message);
+        Assert.Equal(["0"], Initializers.Apply(tree.Root, new ApplyPlan("reset_parameters")));
+    }
+
+    private static Dictionary<string, object?> Args(string json) =>
+        System.Text.Json.JsonDocument.Parse(json).RootElement.EnumerateObject().ToDictionary(p => p.Name, p => (object?)p.Value.GetDouble());
+}
