@@ -18,7 +18,7 @@ public sealed class LazyTests
         using var tree = Spec.Build(Spec.Sequential(Linear, Spec.Of("LazyBatchNorm1d")));
         Conversions.Convert(tree.Root, new ConversionPlan(ConversionKind.Double));
         tree.Root.Train(false);
-        tree.Find("0").SetRequiresGrad(false);
+        ParameterSelection.RequiresGrad(tree.Find("0"), false, []);
 
         Assert.Equal(ScalarType.Float64, tree.Run(ones([1, 4], dtype: ScalarType.Float64)).dtype);
 
