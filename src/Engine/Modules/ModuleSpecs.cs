@@ -39,7 +39,7 @@ internal sealed class ModuleSpecs
             _paths.TryAdd(part, ModuleTree.Join(path, below));
         }
 
-        return new(node.TypeName) { Args = node.Origin.Args.Given, Wiring = node.Origin.Wiring, Children = given, Added = added };
+        return new(node.Origin.Type.Name) { Args = node.Origin.Args.Given, Wiring = node.Origin.Wiring, Children = given, Added = added };
     }
 
     private bool IsKnownElsewhere(ModuleNode node, string path) =>
