@@ -51,8 +51,12 @@ internal sealed class ForwardWork(ModuleState state, HostServices host, ForwardC
         }
 
         var run = CallHooks.Plan(state, host, hooks, HeldModules?.States ?? NoOthers);
-        state.MoveBuffers();
         // Without a delegate where there is no need of one.
+        return state.MovingBuffers.Count > 0 ? state.OrRestored(() => Run(node, run)) : Run(node, run);
+    }
+
+    private ForwardOutcome Run(ModuleNode node, HookRun? run)
+    {
         return run is not null ? WithHooks(node, run) : state.MayDraw ? state.Draw(() => Forward(node, null)) : Forward(node, null);
     }
 

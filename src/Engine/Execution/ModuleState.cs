@@ -104,6 +104,41 @@ internal sealed class ModuleState : IDisposable
         }
     }
 
+    /// <summary>Runs a call that moves running statistics; where it fails, they are put back.</summary>
+    public T OrRestored<T>(Func<T> work)
+    {
+        MoveBuffers();
+
+        // Freed by the lane's dispose scope.
+        var buffers = MovingBuffers;
+        var copies = new Tensor[buffers.Count];
+        for (var i = 0; i < copies.Length; i++)
+        {
+            copies[i] = buffers[i].detach().clone();
+        }
+
+        try
+        {
+            return work();
+        }
+        catch
+        {
+            using (no_grad())
+            {
+                for (var i = 0; i < copies.Length; i++)
+                {
+                    // A buffer that has got its shape in this call had no values before it.
+                    if (buffers[i].Dimensions == copies[i].Dimensions && buffers[i].NumberOfElements == copies[i].NumberOfElements)
+                    {
+                        buffers[i].copy_(copies[i]);
+                    }
+                }
+            }
+
+            throw;
+        }
+    }
+
     /// <summary>Whether a forward may draw random numbers.</summary>
     public bool MayDraw => Traits.AlwaysDraws || (Traits.Draws && AnyTraining) || AnyShapeless;
 

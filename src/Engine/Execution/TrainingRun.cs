@@ -93,36 +93,15 @@ internal static class TrainingRun
         return none < 0 ? Array.ConvertAll(tensors.Others, target => target!) : throw EngineException.Invalid(new FieldPath(inputs.FieldPrefix, "targets", none).ToString(), "is no tensor; a loss takes tensors");
     }
 
-    /// <summary>Runs a forward in training mode, which moves running statistics; where what follows it fails, they are put back.</summary>
+    /// <summary>Runs a training call; where it fails, the statistics that it moved are put back.</summary>
     private static T OrRestored<T>(ModuleState state, Func<T> work)
     {
-        // Freed by the lane's dispose scope.
-        state.MoveBuffers();
-        var buffers = state.MovingBuffers;
-        var copies = new Tensor[buffers.Count];
-        for (var i = 0; i < copies.Length; i++)
-        {
-            copies[i] = buffers[i].detach().clone();
-        }
-
         try
         {
-            return state.Shaping(() => state.Draw(work));
+            return state.OrRestored(() => state.Shaping(() => state.Draw(work)));
         }
         catch
         {
-            using (no_grad())
-            {
-                for (var i = 0; i < buffers.Count; i++)
-                {
-                    // A buffer that has got its shape in this call had no values before it.
-                    if (buffers[i].Dimensions == copies[i].Dimensions && buffers[i].NumberOfElements == copies[i].NumberOfElements)
-                    {
-                        buffers[i].copy_(copies[i]);
-                    }
-                }
-            }
-
             state.SettleGradients();
             throw;
         }

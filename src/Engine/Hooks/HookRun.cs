@@ -142,9 +142,7 @@ internal sealed class HookRun(HookPlan plan, HookServices services)
     {
         if (visit.Hook.IsInline)
         {
-            throw exception.Error is EngineError.InvalidArgument or EngineError.Internal
-                ? EngineException.Invalid($"{visit.Hook.Field}.{field}", $"at {Place(visit)}: {exception.Message}", "HOOK_FAILED")
-                : exception;
+            throw Named(visit, $"{visit.Hook.Field}.{field}", exception);
         }
 
         var failure = new HookFailure(visit.Hook.Id, visit.Path, $"{field}: {exception.Message}");
@@ -167,6 +165,21 @@ internal sealed class HookRun(HookPlan plan, HookServices services)
         }
 
         throw new HookStopException(hook.Id);
+    }
+
+    // What fails inside a hook is the hook's fault; what is missing or full keeps its status. Either way the field says which hook it was.
+    private static EngineException Named(in HookVisit visit, string field, EngineException cause)
+    {
+        var message = $"at {Place(visit)}: {cause.Message}";
+        return cause.Error is EngineError.InvalidArgument or EngineError.Internal
+            ? EngineException.Invalid(field, message, "HOOK_FAILED")
+            : new EngineException(cause.Error, cause.Reason, $"{field}: {message}", cause)
+            {
+                Fields = [new FieldViolation(field, message)],
+                Resource = cause.Resource,
+                Quota = cause.Quota,
+                RetryAfter = cause.RetryAfter,
+            };
     }
 
     private static string Place(in HookVisit visit) =>

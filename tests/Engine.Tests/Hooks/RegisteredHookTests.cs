@@ -106,6 +106,34 @@ public sealed class RegisteredHookTests
         Assert.Equal(0, host.Ledger.Used(MemoryUse.Hooks));
     }
 
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task One_of_the_call_that_fails_leaves_statistics_as_they_were_and_is_named(bool record)
+    {
+        await using var host = Host();
+        var module = await host.Create("m", Sequential(Of("BatchNorm1d", ("num_features", 4.0)), Linear(4, 2)));
+        using var before = await module.GetStateAsync("", [], default);
+        var input = Floats([3, 4], [.. Enumerable.Range(0, 12).Select(i => (float)i)]);
+        var call = record ? Record(input) : Call(input);
+
+        var error = await module.ForwardAsync(call.With(On(HookSite.Forward, "1", Capture, new AddAction(new HookOperand(Slot: "none")))), default)
+            .Fails(EngineError.FailedPrecondition, "hooks[0].actions[1].add: at Forward of \"1\"", "\"none\" is empty");
+
+        Assert.Equal("hooks[0].actions[1].add", Assert.Single(error.Fields).Field);
+        using var after = await module.GetStateAsync("", [], default);
+        for (var i = 0; i < before.Entries.Count; i++)
+        {
+            Assert.Equal(before.Read(i, 0, (int)before.ByteLength(i)).ToArray(), after.Read(i, 0, (int)after.ByteLength(i)).ToArray());
+        }
+
+        // The same call without the hook does move them.
+        (await module.ForwardAsync(record ? Record(input) : Call(input), default)).Dispose();
+        using var moved = await module.GetStateAsync("", ["0.running_mean"], default);
+        var mean = Enumerable.Range(0, before.Entries.Count).First(i => before.Entries[i].Key == "0.running_mean");
+        Assert.NotEqual(before.Read(mean, 0, 16).ToArray(), moved.Read(0, 0, 16).ToArray());
+    }
+
     [Fact]
     public async Task Those_of_a_session_go_with_it()
     {
