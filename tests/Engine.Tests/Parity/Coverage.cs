@@ -91,12 +91,16 @@ internal sealed class TypeCoverage
         _ => RandomFixtures.All.Types.Contains(Name) ? [] : ["no case"],
     };
 
-    /// <summary>An argument that was given nothing but its default, and choices of a text that were never taken.</summary>
-    public static IEnumerable<string> MissingValues(CatalogArgument argument, IReadOnlyList<object?> given) =>
-    [
-        .. given.All(value => Equals(value, argument.Default)) ? new[] { argument.Name } : [],
-        .. argument.Type.Split('"').Where((_, part) => part % 2 == 1).Except(given.OfType<string>()).Select(choice => $"{argument.Name}={choice}"),
-    ];
+    /// <summary>An argument that was given nothing but its default, where it has other values, and choices of a text that were never taken.</summary>
+    public static IEnumerable<string> MissingValues(CatalogArgument argument, IReadOnlyList<object?> given)
+    {
+        var choices = argument.Type.Split('"').Where((_, part) => part % 2 == 1).ToList();
+        return
+        [
+            .. choices.Count != 1 && given.All(value => Equals(value, argument.Default)) ? new[] { argument.Name } : [],
+            .. choices.Except(given.OfType<string>()).Select(choice => $"{argument.Name}={choice}"),
+        ];
+    }
 
     private static IEnumerable<JsonElement> Specs(JsonElement spec) =>
         !spec.TryGetProperty("children", out var children) ? [spec]
