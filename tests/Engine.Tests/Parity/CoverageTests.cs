@@ -39,14 +39,14 @@ public sealed class CoverageTests
         ["RNNCellBase"] = "a base type",
     };
 
+    public static TheoryData<ParityCheck> Checks => [.. Enum.GetValues<ParityCheck>()];
+
     /// <summary>Counterparts in torch.nn.functional that a wiring cannot call, and why.</summary>
     public static readonly IReadOnlyDictionary<string, string> NotCallable = new Dictionary<string, string>
     {
         ["embedding_bag"] = "libtorch's needs bags and offsets checked against the weight, which EmbeddingBag does: use that",
         ["multi_head_attention_forward"] = "takes every weight of MultiheadAttention one by one: use that, or scaled_dot_product_attention",
     };
-
-    public static TheoryData<ParityCheck> Checks => [.. Enum.GetValues<ParityCheck>()];
 
     public static TheoryData<string> TypesWithDtype =>
         [.. ModuleCatalog.Types.Where(type => type.Kind == TypeKind.Module && type.Arguments.Any(argument => argument.Name == "dtype") && TypeCoverage.All.Any(covered => covered.Name == type.Name && covered.Own.Count > 0)).Select(type => type.Name)];
