@@ -2,7 +2,7 @@
 import torch
 from torch import nn
 
-from specs import spec
+from specs import build, spec
 
 
 def f(*shape, scale=1.0, positive=False):
@@ -420,12 +420,36 @@ NEWER = [
         lambda x: nn.functional.avg_pool3d(x.pow(3), 2, (2, 1, 1), ceil_mode=True).mul(8).pow(1 / 3), f(1, 1, 3, 2, 3, positive=True), label="-options"),
 ]
 
+# The size that a lazy type leaves out, and what its constructor has other defaults for.
+LAZY_SIZES = {"Linear": "in_features", "Conv": "in_channels", "BatchNorm": "num_features", "InstanceNorm": "num_features"}
+LAZY_DEFAULTS = {"InstanceNorm": {"affine": False, "track_running_stats": False}}
+
+
+def lazy(plain):
+    """The lazy form of a case: the module that a first forward makes of it."""
+    kind = plain["spec"]["type"]
+    size = next(size for prefix, size in LAZY_SIZES.items() if kind.startswith(prefix))
+    args = {**next((defaults for prefix, defaults in LAZY_DEFAULTS.items() if kind.startswith(prefix)), {}), **plain["spec"].get("args", {})}
+    args.pop(size)
+
+    def module():
+        made = build(spec("Lazy" + kind, **args))
+        given = [make(torch.Generator()) for make in plain["inputs"]]
+        plain.get("call", lambda called, *given: called(*given))(made, *given)
+        return made
+    return {**plain, "name": "Lazy" + plain["name"], "spec": spec("Lazy" + kind, **args), "module": module}
+
+
+# Without a batch LazyInstanceNorm1d would take the length for the channels.
+LAZY = [lazy(plain) for plain in (*LINEAR, *CONVOLUTIONS, *NORMS) if hasattr(nn, "Lazy" + plain["spec"]["type"]) and plain["name"] != "InstanceNorm1d-unbatched"]
+
 FAMILIES = {
     "activations": ACTIVATIONS,
     "attention": ATTENTION,
     "containers": CONTAINERS,
     "convolutions": CONVOLUTIONS,
     "dropout": DROPOUT,
+    "lazy": LAZY,
     "linear": LINEAR,
     "newer": NEWER,
     "norms": NORMS,

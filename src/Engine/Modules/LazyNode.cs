@@ -33,7 +33,8 @@ internal sealed class LazyNode : ModuleNode
         _shapeless.UnionWith(Parameters.Select(parameter => parameter.Name).Concat(model.Buffers.Where(buffer => buffer.Tensor.Dimensions > 0).Select(buffer => buffer.Name)));
     }
 
-    public override string ExtraRepr => _made?.ExtraRepr ?? _rule.Repr(_rule.Arguments(Origin.Args, 0));
+    // As in PyTorch, a norm that has nothing of the size goes on saying 0.
+    public override string ExtraRepr => _shapeless.Count > 0 && _made is { } made ? made.ExtraRepr : _rule.Repr(_rule.Arguments(_lazy.Args, 0));
 
     /// <summary>Whether it has not got its size yet.</summary>
     internal bool IsShapeless => _made is null;

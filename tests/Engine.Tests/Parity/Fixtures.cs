@@ -10,7 +10,7 @@ internal static class Fixtures
     private static readonly JsonSerializerOptions Options = new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower, RespectRequiredConstructorParameters = true };
 
     private static readonly string[] Families =
-        ["activations", "attention", "containers", "convolutions", "dropout", "functions", "linear", "newer", "norms", "padding", "pooling", "recurrent"];
+        ["activations", "attention", "containers", "convolutions", "dropout", "functions", "lazy", "linear", "newer", "norms", "padding", "pooling", "recurrent"];
 
     /// <summary>The cases of all families, by name.</summary>
     public static IReadOnlyDictionary<string, FixtureCase> Cases { get; } =

@@ -43,6 +43,7 @@ public sealed class ParityPageTests
               PyTorch's too, and so are base types.
             - **inputs**: of forward; a case gives each.
             - **random**: what a module that draws does in training mode. Its outcomes on inputs so small that there are few are those that PyTorch has, gradients included, and as frequent.
+            - A lazy type is compared as what a first forward makes of it.
             - **cases**: modules compared that hold the type; the other columns are about those that are of the type.
 
             An element may differ by `absolute + relative * |PyTorch's|`, as the last columns say; a case of several types has the widest of theirs.

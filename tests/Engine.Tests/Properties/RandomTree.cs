@@ -6,7 +6,7 @@ using static TorchSharp.torch;
 
 namespace Sconce.Engine.Tests.Properties;
 
-/// <summary>A random spec with its model: containers in containers, and parts shared at random.</summary>
+/// <summary>A random spec with its model: containers in containers, and parts shared at random, even those that a type makes by itself.</summary>
 internal sealed class RandomTree
 {
     private const int MostDepth = 4;
@@ -114,7 +114,7 @@ internal sealed class RandomTree
                 var (share, shared) = Built[Gene(Built.Count)];
                 children.Add(new ChildSpec(name, null, share));
                 model.Children.Add((real, shared));
-                Built.Add((at, shared));
+                Built.AddRange(shared.Paths(at));
                 continue;
             }
 
@@ -135,7 +135,7 @@ internal sealed class RandomTree
     {
         var (type, args, make) = Leaves[Gene(Leaves.Length)];
         var model = make();
-        Built.Add((path, model));
+        Built.AddRange(model.Paths(path));
         return (new ModuleSpec(type) { Args = args.ToDictionary(arg => arg.Name, arg => arg.Value) }, model);
     }
 
