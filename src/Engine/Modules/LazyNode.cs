@@ -1,5 +1,6 @@
 using Sconce.Engine.Catalog;
 using Sconce.Engine.Tensors;
+using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 namespace Sconce.Engine.Modules;
@@ -14,6 +15,9 @@ internal sealed class LazyNode : ModuleNode
     private readonly BuildLimits _limits;
     private readonly NodeOrigin _lazy;
     private readonly HashSet<string> _shapeless = [];
+
+    // Those of its constructor, in the order in which it makes them: others may have been registered since.
+    private readonly List<Tensor> _tensors;
     private ModuleNode? _made;
 
     public LazyNode(NodeOrigin origin, BuildContext context, LazyRule rule)
@@ -25,11 +29,12 @@ internal sealed class LazyNode : ModuleNode
 
         // One of the least size, on no memory, tells what there will be, and refuses what the constructor refuses.
         var model = Model(rule.Least(origin.Args));
-        Parameters = [.. model.Parameters.Select(parameter => new NamedParameter(parameter.Name, context.Parameter(origin, 0)))];
+        Slots = [.. model.Slots.Select(slot => new ParameterSlot(slot.Name, slot.Parameter is null ? null : context.Parameter(origin, 0)))];
         Buffers =
         [
             .. model.Buffers.Select(buffer => buffer with { Tensor = buffer.Tensor.Dimensions == 0 ? context.Counter(origin) : context.Buffer(origin, 0, 0) }),
         ];
+        _tensors = [.. ModuleTree.TensorsOf(this)];
         _shapeless.UnionWith(Parameters.Select(parameter => parameter.Name).Concat(model.Buffers.Where(buffer => buffer.Tensor.Dimensions > 0).Select(buffer => buffer.Name)));
     }
 
@@ -69,12 +74,14 @@ internal sealed class LazyNode : ModuleNode
         using var normal = inference_mode(false);
         using var recording = set_grad_enabled(true);
         Reserve?.Invoke(ModuleTree.BytesOf(Model(size)));
-        var tensors = Parameters.Select(parameter => (Tensor)parameter.Parameter).Concat(Buffers.Select(buffer => buffer.Tensor)).ToList();
         try
         {
             var origin = PlainOrigin(size);
-            _made = new BuildContext(onMeta: false, initialise: true, _limits, new Placeholders(tensors)).Create(origin);
+            _made = new BuildContext(onMeta: false, initialise: true, _limits, new Placeholders(_tensors)).Create(origin);
             Origin = origin;
+
+            // What is None by the constructor may be registered, and then of that shape.
+            Slots = [.. Slots.Select(slot => slot with { Shape = _made.Slots.FirstOrDefault(own => own.Name == slot.Name)?.Shape })];
         }
         catch
         {
@@ -82,6 +89,8 @@ internal sealed class LazyNode : ModuleNode
             throw;
         }
     }
+
+    private protected override bool Rebind(string name, Parameter? parameter) => _made!.SetParameter(name, parameter);
 
     protected override TensorTree Forward(IReadOnlyList<TensorTree> inputs, CallContext context)
     {
@@ -133,7 +142,7 @@ internal sealed class LazyNode : ModuleNode
         _made = null;
         Origin = _lazy;
         using var quiet = no_grad();
-        foreach (var tensor in Parameters.Select(parameter => (Tensor)parameter.Parameter).Concat(Buffers.Select(buffer => buffer.Tensor).Where(tensor => tensor.Dimensions > 0)))
+        foreach (var tensor in _tensors.Where(tensor => tensor.Dimensions > 0))
         {
             using var nothing = empty([0], dtype: tensor.dtype, device: tensor.device);
             NativeSetData.SetData(tensor, nothing);

@@ -23,6 +23,7 @@ internal sealed class Registration(ModuleTree tree, BuildLimits limits, Func<Par
         AttributeNames.Check(node, path, name, AttributeKind.Parameter);
         var full = ModuleTree.Join(path, name);
         var slot = node.Slots.FirstOrDefault(existing => existing.Name == name);
+        RefuseShapeless(node, full, own: slot is not null && !node.Additions.Parameters.Contains(name));
         using var normal = inference_mode(false);
         using var quiet = no_grad();
         if (value is null)
@@ -65,6 +66,7 @@ internal sealed class Registration(ModuleTree tree, BuildLimits limits, Func<Par
         var full = ModuleTree.Join(path, name);
         var target = ModuleTree.FindParameter(tree.Root, share) ?? throw EngineException.NotFound("parameter", share, "share is the dotted name of one that DescribeModule lists, from the module's root");
         var slot = node.Slots.FirstOrDefault(existing => existing.Name == name);
+        RefuseShapeless(node, full, own: slot is not null && !node.Additions.Parameters.Contains(name));
         if (ReferenceEquals(slot?.Parameter, target))
         {
             return;
@@ -92,6 +94,7 @@ internal sealed class Registration(ModuleTree tree, BuildLimits limits, Func<Par
         AttributeNames.Check(node, path, name, AttributeKind.Buffer);
         var full = ModuleTree.Join(path, name);
         var slot = node.BufferSlots.FirstOrDefault(existing => existing.Name == name);
+        RefuseShapeless(node, full, own: slot is not null && !node.Additions.Buffers.Contains(name));
         using var normal = inference_mode(false);
         using var quiet = no_grad();
         if (slot is null || node.Additions.Buffers.Contains(name))
@@ -168,6 +171,15 @@ internal sealed class Registration(ModuleTree tree, BuildLimits limits, Func<Par
         var made = new Parameter(value.detach().clone(), requiresGrad);
         made.DetachFromDisposeScope();
         return made;
+    }
+
+    // What a lazy module made itself is filled anew with its first shape, and until then no value could be checked.
+    private static void RefuseShapeless(ModuleNode node, string full, bool own)
+    {
+        if (own && node is LazyNode { IsShapeless: true })
+        {
+            throw LazyNode.NotYet([full]);
+        }
     }
 
     private void Clear(ModuleNode node, string full, string name, ParameterSlot? slot)

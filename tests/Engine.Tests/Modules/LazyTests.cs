@@ -1,5 +1,6 @@
 using Sconce.Engine.Catalog;
 using Sconce.Engine.Modules;
+using Sconce.Engine.Tensors;
 using Sconce.Engine.Training;
 using Sconce.Engine.Weights;
 using static TorchSharp.torch;
@@ -121,6 +122,83 @@ public sealed class LazyTests
         using var tree = Spec.Build(Spec.Sequential(Linear));
         Assert.Contains("0.weight", Spec.Refused(() => Initializers.Apply(tree.Root, new ApplyPlan("ones_"))).Message);
         Assert.Equal(["0"], Initializers.Apply(tree.Root, new ApplyPlan("reset_parameters")));
+    }
+
+    [Fact]
+    public void What_is_registered_before_the_first_forward_is_there_after_it()
+    {
+        using var scope = NewDisposeScope();
+        using var tree = Spec.Build(Spec.Sequential(Linear, Spec.Of("LazyBatchNorm1d")));
+        var register = new Registration(tree, new BuildLimits(), _ => null);
+        register.Parameter("0", "gain", full(2, 5f), requiresGrad: true);
+        register.Parameter("0", "none", null, requiresGrad: true);
+        register.Buffer("0", "steps", tensor(7L), persistent: true);
+        register.Parameter("1", "gain", full(2, 6f), requiresGrad: false);
+        register.Buffer("1", "cache", full(4, 8f), persistent: false);
+
+        using var lazy = ModuleCopy.DeepCopy(tree, "");
+        Assert.Equal([2, 3], lazy.Run(ones([2, 7])).shape);
+        AssertRegistered(lazy);
+
+        // One that fails takes nothing that was registered along: a norm wants more than one value.
+        Spec.Refused(() => tree.Run(ones([1, 4])));
+        AssertRegistered(tree);
+        Assert.Equal("LazyBatchNorm1d", tree.Find("1").TypeName);
+
+        var x = rand([5, 4]);
+        var y = tree.Run(x);
+
+        AssertRegistered(tree);
+        Assert.Equal(["weight", "bias", "gain"], tree.Find("0").Parameters.Select(p => p.Name));
+        Assert.Equal([3, 4], tree.Find("0").Parameters[0].Parameter.shape);
+        Assert.Equal(["running_mean", "running_var", "num_batches_tracked", "cache"], tree.Find("1").Buffers.Select(b => b.Name));
+        Assert.Equal(1, tree.Find("1").Buffers[2].Tensor.item<long>());
+        using var copy = ModuleCopy.DeepCopy(tree, "");
+        Assert.Equal(0, Spec.MaxDifference(y, copy.Run(x)));
+        AssertRegistered(copy);
+
+        static void AssertRegistered(ModuleTree tree)
+        {
+            Assert.Equal([5f, 5f], ModuleTree.FindParameter(tree.Root, "0.gain")!.data<float>().ToArray());
+            Assert.Equal([6f, 6f], ModuleTree.FindParameter(tree.Root, "1.gain")!.data<float>().ToArray());
+            Assert.Equal(7, tree.Find("0").Buffers[^1].Tensor.item<long>());
+            Assert.Equal([8f, 8f, 8f, 8f], tree.Find("1").Buffers[^1].Tensor.data<float>().ToArray());
+            Assert.Null(tree.Find("0").Slots.Single(slot => slot.Name == "none").Parameter);
+        }
+    }
+
+    [Fact]
+    public void Registering_over_what_has_no_shape_yet_waits_for_it()
+    {
+        using var scope = NewDisposeScope();
+        using var tree = Spec.Build(Spec.Sequential(Linear, Spec.Of("LazyBatchNorm1d", ("affine", false)), Spec.Linear(3, 1)));
+        var register = new Registration(tree, new BuildLimits(), _ => null);
+        foreach (var early in new Action[]
+        {
+            () => register.Parameter("0", "weight", ones(3, 4), requiresGrad: true),
+            () => register.Parameter("0", "bias", null, requiresGrad: true),
+            () => register.Tie("0", "bias", "2.bias"),
+            () => register.Buffer("1", "running_mean", ones(3), persistent: true),
+            () => register.Parameter("1", "weight", ones(3), requiresGrad: true),
+        })
+        {
+            var error = Spec.Refused(early);
+            Assert.Equal((EngineError.FailedPrecondition, "UNINITIALIZED"), (error.Error, error.Reason));
+        }
+
+        // From then on as on the plain type.
+        var x = rand([5, 4]);
+        tree.Run(x);
+        register.Parameter("0", "weight", zeros(3, 4), requiresGrad: true);
+        register.Parameter("0", "bias", null, requiresGrad: true);
+        Assert.Equal("Linear(in_features=4, out_features=3, bias=False)", ModuleTree.Repr(tree.Find("0")));
+        Assert.Equal(0, tree.Find("0").Call(new CallArguments([TensorTree.Of(x)]), new CallContext("0")).Tensor!.abs().max().item<float>());
+        register.Parameter("1", "weight", full(3, 2f), requiresGrad: true);
+        Assert.Equal("SHAPE_MISMATCH", Spec.Refused(() => register.Parameter("1", "bias", ones(4), requiresGrad: true)).Reason);
+        register.Buffer("1", "running_mean", full(3, 1f), persistent: false);
+        tree.Root.Train(false);
+        var norm = tree.Find("1").Call(new CallArguments([TensorTree.Of(full([1, 3], 1f))]), new CallContext("1")).Tensor!;
+        Assert.Equal(0, norm.abs().max().item<float>(), 5);
     }
 
     private static Dictionary<string, object?> Args(string json) =>
