@@ -22,7 +22,6 @@ public sealed class EngineHost : IAsyncDisposable
     private readonly DateTimeOffset _started;
     private readonly ILogger _log;
     private Task? _drained;
-    private readonly PlugInTypes _plugIns;
     private int _disposed;
 
     /// <summary>Loads libtorch and starts the lanes.</summary>
@@ -45,14 +44,12 @@ public sealed class EngineHost : IAsyncDisposable
         time ??= TimeProvider.System;
         _log = (loggers ?? Microsoft.Extensions.Logging.Abstractions.NullLoggerFactory.Instance).CreateLogger<EngineHost>();
         _started = time.GetUtcNow();
-        _plugIns = PlugInTypes.Load(options.PluginDir, _log);
+        var plugIns = PlugInTypes.Load(options.PluginDir, _log);
         var ledger = new MemoryLedger(options);
         var sessions = new SessionTable(options, time);
         _services = new HostServices(
-            options, new LanePool(options.Lanes), new Admission(options), ledger, sessions, new KeptTensors(options, ledger, sessions, time), time, _log, name => _modules.GetValueOrDefault(name))
-        {
-            Usage = new ApiUsage(_log),
-        };
+            options, new LanePool(options.Lanes), new Admission(options), ledger, sessions, new KeptTensors(options, ledger, sessions, time), plugIns,
+            new ApiUsage(_log), time, _log, name => _modules.GetValueOrDefault(name));
         _gate = new Gate(_services.Lanes, _services.Admission, "");
         _sweeper = time.CreateTimer(static host => ((EngineHost)host!).Sweep(), this, SweepEvery, SweepEvery);
     }
@@ -61,7 +58,7 @@ public sealed class EngineHost : IAsyncDisposable
     public EngineOptions Options => _services.Options;
 
     /// <summary>What can be built or called by name here: the catalogue, and the module types of plug-ins.</summary>
-    public IReadOnlyList<CatalogType> Types => [.. ModuleCatalog.Types, .. _plugIns.Descriptions];
+    public IReadOnlyList<CatalogType> Types => [.. ModuleCatalog.Types, .. _services.PlugIns.Descriptions];
 
     /// <summary>The memory that is charged.</summary>
     public MemoryLedger Ledger => _services.Ledger;
@@ -96,15 +93,12 @@ public sealed class EngineHost : IAsyncDisposable
     {
         ArgumentNullException.ThrowIfNull(spec);
         Ids.Check(name, "module");
-        var floatType = type == ElementType.None ? ElementType.Float32 : type;
-        var limits = new BuildLimits(Options.MaxSpecDepth, Options.MaxSubmodules);
         Reserve(name);
         try
         {
             return Publish(await Run(() =>
             {
-                // What does not fit is refused while it is still a number.
-                var charge = new MemoryCharge(Ledger, MemoryUse.Modules, "the module", name, ModuleBuilder.EstimateBytes(spec, floatType, limits, _plugIns));
+                var charge = new MemoryCharge(Ledger, MemoryUse.Modules, "the module", name);
                 return Host(name, charge, random =>
                 {
                     if (seed is { } number)
@@ -112,9 +106,7 @@ public sealed class EngineHost : IAsyncDisposable
                         random.Seed(number);
                     }
 
-                    var tree = random.Run(() => ModuleBuilder.Build(spec, floatType, limits, _plugIns));
-                    Usage.Created(tree.Root);
-                    return ChargeAll(tree, charge);
+                    return _services.Build(spec, type, charge, random.Run);
                 });
             }, cancellationToken).ConfigureAwait(false));
         }
@@ -317,21 +309,6 @@ public sealed class EngineHost : IAsyncDisposable
             tree?.Dispose();
             random.Dispose();
             charge.Dispose();
-            throw;
-        }
-    }
-
-    // What plug-ins take is known when they are made, and charged then.
-    private static ModuleTree ChargeAll(ModuleTree tree, MemoryCharge charge)
-    {
-        try
-        {
-            charge.Resize(tree.Bytes);
-            return tree;
-        }
-        catch
-        {
-            tree.Dispose();
             throw;
         }
     }

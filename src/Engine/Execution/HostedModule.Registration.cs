@@ -80,11 +80,8 @@ public sealed partial class HostedModule
         ArgumentNullException.ThrowIfNull(spec);
         return Change(target.IfGeneration, () =>
         {
-            var floatType = type == ElementType.None ? ElementType.Float32 : type;
-            var bytes = ModuleBuilder.EstimateBytes(spec, floatType, Limits);
-            using var charge = new MemoryCharge(_host.Ledger, MemoryUse.Modules, "a child of module", Name, bytes);
-            var child = _state.DrawSurely(() => ModuleBuilder.Build(spec, floatType, Limits), seed);
-            _host.Usage.Created(child.Root);
+            using var charge = new MemoryCharge(_host.Ledger, MemoryUse.Modules, "a child of module", Name);
+            var child = _host.Build(spec, type, charge, build => _state.DrawSurely(build, seed));
             try
             {
                 Registration().Module(target.Path, name, child.Root, "spec");
@@ -177,9 +174,7 @@ public sealed partial class HostedModule
         return new SharedStateCopy(file.Path, file.Bytes, _state.Generation);
     }, cancellationToken);
 
-    private BuildLimits Limits => new(_host.Options.MaxSpecDepth, _host.Options.MaxSubmodules);
-
-    private Registration Registration() => new(_state.Tree, Limits, _state.Optimizers.HolderOf);
+    private Registration Registration() => new(_state.Tree, _host.Limits, _state.Optimizers.HolderOf);
 
     private (ModuleNode Node, string Full, string Own) Holder(string path, string name)
     {

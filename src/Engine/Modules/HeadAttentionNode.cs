@@ -55,6 +55,9 @@ internal abstract class HeadAttentionNode : ModuleNode
                 mask = where(allowed, zeros([], dtype: q.dtype, device: q.device), Lowest(q)).expand(batch, 1, steps, steps);
             }
 
+            // Where no fused kernel takes the mask or the dropout, the products of all pairs of steps exist at once.
+            context.Memory?.Need(q, [batch, Heads, steps], steps);
+
             // PyTorch scales by 1/sqrt(head size); the rest goes into the queries.
             var usual = 1 / Math.Sqrt(width / Heads);
             output = F.scaled_dot_product_attention(scale == usual ? q : q * (scale / usual), k, v, mask!, dropout.Value.Training ? dropout.Value.Origin.Args.Float("p") : 0, causal && mask is null);

@@ -290,12 +290,12 @@ internal sealed class Registration(ModuleTree tree, BuildLimits limits, Func<Par
         }
     }
 
-    // Nodes that are in the tree no more; one that shares a parameter with the tree is left to the collector.
+    // Nodes that are in the tree no more. One that shares a tensor with the tree, itself or, as a plug-in frees its parts, below, is left to the collector.
     private void Free(List<ModuleNode> before)
     {
         var alive = ModuleTree.Walk(tree.Root).Select(at => at.Node).ToHashSet<ModuleNode>(ReferenceEqualityComparer.Instance);
         var held = alive.SelectMany(ModuleTree.TensorsOf).ToHashSet(ModuleTree.Same);
-        foreach (var node in before.Where(node => !alive.Contains(node) && !ModuleTree.TensorsOf(node).Any(held.Contains)))
+        foreach (var node in before.Where(node => !alive.Contains(node) && !ModuleTree.Walk(node).SelectMany(at => ModuleTree.TensorsOf(at.Node)).Any(held.Contains)))
         {
             node.Dispose();
         }

@@ -168,6 +168,8 @@ internal sealed class PlugInNode : ModuleNode
         return true;
     }
 
+    internal override string? ChildProblem(string name, ModuleNode child) => "a plug-in's own code calls its parts, so none can be added or replaced; put the module beside it";
+
     protected override TensorTree Forward(IReadOnlyList<TensorTree> inputs, CallContext context)
     {
         if (_signature is null)

@@ -1,6 +1,8 @@
+using System.Text.Json;
 using Sconce.Engine.Catalog;
 using Sconce.Engine.Modules;
 using Sconce.Engine.Tensors;
+using Sconce.Engine.Tests.Execution;
 using Sconce.Engine.Tests.Modules;
 using Sconce.Engine.Training;
 using static TorchSharp.torch;
@@ -62,6 +64,49 @@ public sealed class ModelTests
         Assert.Equal(ModuleTree.Repr(tree.Root), ModuleTree.Repr(again.Root));
         Assert.Equal(ModuleTree.Repr(tree.Find("1")), ModuleTree.Repr(copy.Root));
         Assert.Equal(ModuleTree.State(tree.Find("1")).Select(e => e.Tensor), ModuleTree.State(copy.Root).Select(e => e.Tensor), (a, b) => a.shape.Length == 0 ? a.item<long>() == b.item<long>() : Spec.MaxDifference(a, b) == 0);
+    }
+
+    [Theory]
+    [InlineData("resnet18", "fc", "{\"num_classes\":3}", new long[] { 1, 3, 32, 32 }, 512)]
+    [InlineData("LeNet5", "fc3", "{}", new long[] { 1, 1, 32, 32 }, 84)]
+    public void Head_of_a_model_is_replaced_as_in_PyTorch(string type, string head, string args, long[] shape, int features)
+    {
+        using var scope = NewDisposeScope();
+        using var tree = Spec.Build(Spec.Of(type, [.. JsonDocument.Parse(args).RootElement.EnumerateObject().Select(p => (p.Name, (object?)p.Value.GetDouble()))]));
+        var register = new Registration(tree, new BuildLimits(), _ => null);
+        var keys = ModuleTree.State(tree.Root).Select(entry => entry.Key).ToList();
+        register.Module("", head, Spec.Build(Spec.Linear(features, 7)).Root, "spec");
+        tree.Root.Train(false);
+        var x = rand(shape);
+        var y = tree.Run(x);
+
+        Assert.Equal([1, 7], y.shape);
+        Assert.Equal(keys, ModuleTree.State(tree.Root).Select(entry => entry.Key));
+        using var copy = ModuleCopy.DeepCopy(tree, "");
+        Assert.Equal(0, Spec.MaxDifference(y, copy.Run(x)));
+        using var again = Spec.Build(tree.Spec);
+        Assert.Equal(ModuleTree.Repr(tree.Root), ModuleTree.Repr(again.Root));
+        again.Root.Train(false);
+        Assert.Equal([1, 7], again.Run(x).shape);
+
+        // One that forward could not call is refused, and the model goes on.
+        Assert.Equal(EngineError.InvalidArgument, Spec.Refused(() => register.Module("", head, Spec.Build(Spec.Of("Bilinear", ("in1_features", 1.0), ("in2_features", 1.0), ("out_features", 1.0))).Root, "spec")).Error);
+        Assert.Equal(0, Spec.MaxDifference(y, tree.Run(x)));
+    }
+
+    [Theory]
+    [InlineData("sdpa")]
+    [InlineData("eager")]
+    public async Task Scores_of_all_pairs_of_steps_are_refused_while_they_are_a_number(string implementation)
+    {
+        await using var host = Testing.Host(options => options.MemoryBudgetBytes = 8 << 20);
+        var module = await host.CreateEval("gpt", Spec.Of("GPT2Model",
+            ("vocab_size", 3.0), ("n_positions", 2048.0), ("n_embd", 8.0), ("n_layer", 1.0), ("n_head", 2.0), ("attn_implementation", implementation)));
+        TensorInput Ids(int steps) => TensorInput.Of(new TensorPayload(ElementType.Int64, [1, steps], new byte[8 * steps]));
+
+        await module.ForwardAsync(Testing.Call(Ids(2048)), default).Fails(EngineError.ResourceExhausted, "memory_budget_bytes");
+
+        (await module.ForwardAsync(Testing.Call(Ids(64)), default)).Dispose();
     }
 
     [Fact]
