@@ -26,7 +26,7 @@ internal static class BackwardRun
             TensorSize.CheckAnswer(Leaves(graph), state.MaxAnswerBytes);
             state.ChargeGradients();
             used = !call.RetainGraph;
-            ParameterGradients.Backward(onGraph, onParameters, state.Tree, () => Backward(state, graph, roots, gradients, call.RetainGraph));
+            Backward(state, graph, roots, gradients, call.RetainGraph, onParameters);
             return Collect(graph, state.Generation, Report());
         }
         catch
@@ -101,7 +101,7 @@ internal static class BackwardRun
         return wrong.Count == 0 ? (roots, gradients) : throw EngineException.Invalid(wrong, "SHAPE_MISMATCH");
     }
 
-    private static void Backward(ModuleState state, LiveGraph graph, List<Tensor> roots, List<Tensor> gradients, bool retain)
+    private static void Backward(ModuleState state, LiveGraph graph, List<Tensor> roots, List<Tensor> gradients, bool retain, HookRun? onParameters)
     {
         // A graph that is kept gives each Backward its own input gradients, not their sum.
         foreach (var leaf in Leaves(graph))
@@ -111,7 +111,11 @@ internal static class BackwardRun
 
         try
         {
-            Gradients.Backward(state.Tree, reset: false, () => FunctionGuard.Run(() => autograd.backward(roots, gradients, retain)), exception => Failed(state, graph, retain, exception));
+            Gradients.Backward(state.Tree, reset: false, () =>
+            {
+                FunctionGuard.Run(() => autograd.backward(roots, gradients, retain));
+                ParameterGradients.Finish(graph.Hooks?.Run, onParameters);
+            }, exception => Failed(state, graph, retain, exception));
         }
         catch (EngineException exception) when (exception.InnerException is ExternalException && exception.Message.Contains("modified by an inplace operation", StringComparison.Ordinal))
         {

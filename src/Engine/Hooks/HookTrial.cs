@@ -1,5 +1,6 @@
 using Sconce.Engine.Execution;
 using Sconce.Engine.Modules;
+using Sconce.Engine.PlugIns;
 using Sconce.Engine.Tensors;
 using Sconce.Engine.Training;
 using static TorchSharp.torch;
@@ -70,7 +71,11 @@ internal static class HookTrial
             throw EngineException.Invalid(hook.Field, "never acts on the example inputs: nothing requires a gradient", "HOOK_NEVER_FIRES");
         }
 
-        ParameterGradients.Backward(run, run, copy, () => autograd.backward(roots, [.. roots.Select(root => ones_like(root))], false));
+        Gradients.Backward(copy, reset: false, () =>
+        {
+            FunctionGuard.Run(() => autograd.backward(roots, [.. roots.Select(root => ones_like(root))], false));
+            ParameterGradients.Finish(run, run);
+        }, exception => CallFailure.TranslateBackward(exception, copy.Root.Display("")));
         foreach (var (_, parameter) in ModuleTree.NamedParameters(copy.Root))
         {
             parameter.grad = null;

@@ -1,87 +1,47 @@
 using Sconce.Engine.Modules;
-using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 namespace Sconce.Engine.Hooks;
 
-/// <summary>
-/// Runs a backward so that hooks see the gradient that it makes for each parameter before that is added to what was there, and so that one that fails leaves the
-/// gradients as they were.
-/// </summary>
+/// <summary>Hooks on the gradients of parameters.</summary>
 internal static class ParameterGradients
 {
-    /// <summary>Runs a backward.</summary>
-    /// <param name="onGraph">The hooks that stand on the graph's gradients; null where there are none.</param>
+    /// <summary>
+    /// Ends a backward, while the gradients of parameters are what it has made and not yet added to what was there: throws what hooks within it met, then runs those
+    /// on parameters.
+    /// </summary>
+    /// <param name="onGraph">The hooks that stood on the graph's gradients; null where there were none.</param>
     /// <param name="onParameters">The hooks that stand on parameters; null where there are none.</param>
-    /// <param name="tree">The module.</param>
-    /// <param name="backward">The backward.</param>
-    public static void Backward(HookRun? onGraph, HookRun? onParameters, ModuleTree tree, Action backward)
+    /// <exception cref="EngineException">A hook of the call failed.</exception>
+    public static void Finish(HookRun? onGraph, HookRun? onParameters)
     {
-        if (onGraph?.Plan.HasBackward is not true && onParameters?.Plan.ParamGrad.Count is null or 0)
+        onGraph?.ThrowPending();
+        if (onParameters is null)
         {
-            backward();
             return;
         }
 
-        var parameters = ModuleTree.NamedParameters(tree.Root).Select(named => named.Parameter).ToList();
-        var before = parameters.ConvertAll(parameter => parameter.grad);
-        try
+        using var quiet = no_grad();
+        foreach (var place in onParameters.Plan.ParamGrad)
         {
-            parameters.ForEach(parameter => parameter.grad = null);
-            backward();
-            onGraph?.ThrowPending();
-            using var quiet = no_grad();
-            if (onParameters is not null)
+            foreach (var named in place.Node.Parameters)
             {
-                Edit(onParameters);
-                onParameters.ThrowPending();
-            }
-
-            for (var i = 0; i < before.Count; i++)
-            {
-                using var made = parameters[i].grad;
-                if (before[i] is { } old)
+                if (place.Takes(named.Name) && named.Parameter.grad is { } gradient)
                 {
-                    // Into the old gradient, as autograd accumulates: whoever holds it sees the sum.
-                    parameters[i].grad = made is null ? old : old.add_(made);
+                    Edit(onParameters, place, named, gradient);
                 }
             }
         }
-        catch
-        {
-            for (var i = 0; i < before.Count; i++)
-            {
-                parameters[i].grad = before[i];
-            }
 
-            throw;
-        }
-        finally
-        {
-            before.ForEach(gradient => gradient?.Dispose());
-        }
+        onParameters.ThrowPending();
     }
 
-    private static void Edit(HookRun run)
+    private static void Edit(HookRun run, HookPlace place, NamedParameter named, Tensor gradient)
     {
-        foreach (var place in run.Plan.ParamGrad)
-        {
-            foreach (var (name, parameter) in place.Node.Parameters)
-            {
-                if (place.Takes(name) && parameter.grad is { } gradient)
-                {
-                    Edit(run, place, name, parameter, gradient);
-                }
-            }
-        }
-    }
-
-    private static void Edit(HookRun run, HookPlace place, string name, Parameter parameter, Tensor gradient)
-    {
-        var edited = run.Edit(place, gradient, place.Path, 0, name);
+        var edited = run.Edit(place, gradient, place.Path, 0, named.Name);
         if (!ReferenceEquals(edited, gradient))
         {
-            parameter.grad = edited.detach();
+            named.Parameter.grad = edited.detach();
         }
     }
 }

@@ -94,21 +94,6 @@ public sealed class ModuleTree : IDisposable
             node.Children.DistinctBy(child => child.Value).SelectMany(child => Visit(Join(path, child.Key), child.Value)).Append((path, node));
     }
 
-    /// <summary>The submodules from a root on under each of their names.</summary>
-    /// <param name="root">Where to begin.</param>
-    internal static IEnumerable<(string Path, ModuleNode Node)> WalkNames(ModuleNode root)
-    {
-        var stack = new Stack<(string, ModuleNode)>([("", root)]);
-        while (stack.TryPop(out var at))
-        {
-            yield return at;
-            for (var i = at.Item2.Children.Count - 1; i >= 0; i--)
-            {
-                stack.Push((Join(at.Item1, at.Item2.Children[i].Key), at.Item2.Children[i].Value));
-            }
-        }
-    }
-
     /// <summary>Parameters with dotted names, a shared one once (PyTorch's <c>named_parameters</c>).</summary>
     /// <param name="root">Where to begin.</param>
     public static IReadOnlyList<NamedParameter> NamedParameters(ModuleNode root) =>

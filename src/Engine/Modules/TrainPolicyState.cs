@@ -44,7 +44,7 @@ public sealed class TrainPolicyState
             }
         }
 
-        var names = ModuleTree.WalkNames(_root).ToList();
+        var names = ModuleTree.AllPaths(_root).ToList();
         for (var i = 0; i < rules.Count; i++)
         {
             var rule = rules[i];
@@ -76,7 +76,7 @@ public sealed class TrainPolicyState
 
         foreach (var rule in Rules)
         {
-            Hold(ModuleTree.WalkNames(_root).Where(at => Glob.Matches(rule.Path, at.Path)), rule.Mode, rule.RequiresGrad);
+            Hold(ModuleTree.AllPaths(_root).Where(at => Glob.Matches(rule.Path, at.Path)), rule.Mode, rule.RequiresGrad);
         }
 
         // A path that went with a subtree that was replaced holds nothing.
@@ -108,7 +108,7 @@ public sealed class TrainPolicyState
     }
 
     // What a pattern over the whole says of a part has no pattern of its own in general, so the part's rules name what it matched.
-    private static IEnumerable<TrainRule> Relative(TrainRule rule, ModuleNode root, string path) => ModuleTree.WalkNames(root)
+    private static IEnumerable<TrainRule> Relative(TrainRule rule, ModuleNode root, string path) => ModuleTree.AllPaths(root)
         .Where(at => Glob.Matches(rule.Path, at.Path)).Select(at => Relative(at.Path, path)).OfType<string>().Distinct().Select(relative => rule with { Path = relative });
 
     // A path at or above the copied part speaks of all of it; one below it of that; one beside it not of it.

@@ -57,7 +57,7 @@ public static class TrainingStep
             throw EngineException.Invalid("loss_scale", string.Create(CultureInfo.InvariantCulture, $"is {scale}; it must be finite"));
         }
 
-        return Backward(tree, batch, scale, null);
+        return Backward(tree, batch, scale, reset: false);
     }
 
     /// <summary>One training step: forward, loss, zero_grad, backward, clip, step and scheduler step.</summary>
@@ -87,7 +87,7 @@ public static class TrainingStep
 
     private static StepOutcome Step(ModuleTree tree, TrainingBatch batch, StepOptions options)
     {
-        var outcome = Backward(tree, batch, 1, options.ZeroGrad ? tree.Root : null);
+        var outcome = Backward(tree, batch, 1, options.ZeroGrad);
         var norm = options.Clip is null ? null : Gradients.Clip(tree.Root, options.Clip);
         options.Optimizer.Step();
         return outcome with { GradNorm = norm };
@@ -104,7 +104,7 @@ public static class TrainingStep
         _ = options.Optimizer.StepWithClosure(() =>
         {
             // The caller gets the output and the norm of the first evaluation, which are those before the step.
-            var outcome = Backward(tree, first is null ? batch : batch with { ReturnOutput = false }, 1, tree.Root);
+            var outcome = Backward(tree, first is null ? batch : batch with { ReturnOutput = false }, 1, reset: true);
             var norm = options.Clip is null ? null : Gradients.Clip(tree.Root, options.Clip);
             first ??= outcome with { GradNorm = norm };
             return outcome.Loss;
@@ -112,7 +112,7 @@ public static class TrainingStep
         return first!;
     }
 
-    private static StepOutcome Backward(ModuleTree tree, TrainingBatch batch, double scale, ModuleNode? reset)
+    private static StepOutcome Backward(ModuleTree tree, TrainingBatch batch, double scale, bool reset)
     {
         using var recording = enable_grad();
         using var scope = NewDisposeScope();
@@ -142,8 +142,11 @@ public static class TrainingStep
                 "no parameter that the loss depends on requires a gradient; set some with RequiresGrad, or release them from the train policy");
         }
 
-        Gradients.Backward(tree, reset is not null, () => ParameterGradients.Backward(batch.Hooks, batch.Hooks, tree, () => FunctionGuard.Run(() => (scale == 1 ? loss : loss.mul(scale)).backward())),
-            exception => CallFailure.TranslateBackward(exception, batch.Node.Display(batch.Path)));
+        Gradients.Backward(tree, reset, () =>
+        {
+            FunctionGuard.Run(() => (scale == 1 ? loss : loss.mul(scale)).backward());
+            ParameterGradients.Finish(batch.Hooks, batch.Hooks);
+        }, exception => CallFailure.TranslateBackward(exception, batch.Node.Display(batch.Path)));
         var value = loss.detach().to(ScalarType.Float64).ToDouble();
         return new StepOutcome(value, null, batch.ReturnOutput ? output.Map(tensor => tensor.detach().MoveToOuterDisposeScope()) : null);
     }
