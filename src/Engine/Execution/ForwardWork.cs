@@ -9,8 +9,6 @@ namespace Sconce.Engine.Execution;
 /// <summary>One forward: the hot path, so a class of its own instead of closures.</summary>
 internal sealed class ForwardWork(ModuleState state, HostServices host, ForwardCall call, CallTensors tensors, CallHooks? hooks) : LaneWork<ForwardOutcome>
 {
-    private static readonly Dictionary<string, ModuleState?> NoOthers = [];
-
     private bool _hooksKept;
 
     /// <summary>How the call must hold the module. In eval mode nothing of the module changes, so others may run beside it. In training mode statistics and random
@@ -50,15 +48,13 @@ internal sealed class ForwardWork(ModuleState state, HostServices host, ForwardC
             tensors.CheckFinite(call.Inputs);
         }
 
-        var run = CallHooks.Plan(state, host, hooks, HeldModules?.States ?? NoOthers);
+        var run = CallHooks.Plan(state, host, hooks, HeldModules?.States ?? HeldModules.None);
         // Without a delegate where there is no need of one.
-        return state.MovingBuffers.Count > 0 ? state.OrRestored(() => Run(node, run)) : Run(node, run);
+        return state.MovingBuffers.Count > 0 ? state.OrRestored(() => Drawing(node, run)) : Drawing(node, run);
     }
 
-    private ForwardOutcome Run(ModuleNode node, HookRun? run)
-    {
-        return run is not null ? WithHooks(node, run) : state.MayDraw ? state.Draw(() => Forward(node, null)) : Forward(node, null);
-    }
+    private ForwardOutcome Drawing(ModuleNode node, HookRun? run) =>
+        run is not null ? WithHooks(node, run) : state.MayDraw ? state.Draw(() => Forward(node, null)) : Forward(node, null);
 
     protected override void Release()
     {

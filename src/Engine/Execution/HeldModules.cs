@@ -1,8 +1,13 @@
+using System.Collections.Frozen;
+
 namespace Sconce.Engine.Execution;
 
 /// <summary>Other modules that the hooks of one call run, each with its gate held until disposed.</summary>
 internal sealed class HeldModules : IDisposable
 {
+    /// <summary>What a call holds that needs no others.</summary>
+    public static readonly IReadOnlyDictionary<string, ModuleState?> None = FrozenDictionary<string, ModuleState?>.Empty;
+
     private readonly List<GateHold> _holds = [];
     private readonly Dictionary<string, ModuleState?> _states = new(StringComparer.Ordinal);
 

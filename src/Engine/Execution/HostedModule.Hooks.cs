@@ -68,15 +68,21 @@ public sealed partial class HostedModule
     private static string? MetInTraining(HookSpec spec) => spec.IsState ? "a training call reads and loads no state dict: register the hook"
         : spec.Actions.Any(action => action is StopAction) ? "a training call needs its loss, so it takes no stop" : null;
 
-    private bool NeedsOthers(CallHooks? hooks) => _state.Hooks.Plan.Calls.Concat(hooks?.Calls ?? []).Any(name => name != Name);
+    // Asked on every call: without hooks, for nothing.
+    private bool NeedsOthers(CallHooks? hooks) => (hooks is not null || _state.Hooks.Plan.Calls.Count > 0) && Others(hooks).Any();
+
+    private IEnumerable<string> Others(CallHooks? hooks) => _state.Hooks.Plan.Calls.Concat(hooks?.Calls ?? []).Where(name => name != Name);
+
+    // Its own method, so that a forward without others makes no closure.
+    private Task<ForwardOutcome> ForwardWithOthers(ForwardWork work, CallHooks? hooks, CancellationToken cancellationToken) =>
+        WithOthers(work, held => work.HeldModules = held, () => work.ModuleMode, hooks, cancellationToken);
 
     private async Task<T> WithOthers<T>(LaneWork<T> work, Action<HeldModules> give, Func<GateMode> mode, CallHooks? hooks, CancellationToken cancellationToken)
     {
         HeldModules held;
         try
         {
-            string[] others = [.. _state.Hooks.Plan.Calls.Concat(hooks?.Calls ?? []).Where(name => name != Name)];
-            held = await HeldModules.TakeAsync((this, mode), others, _host.FindModule, cancellationToken).ConfigureAwait(false);
+            held = await HeldModules.TakeAsync((this, mode), [.. Others(hooks)], _host.FindModule, cancellationToken).ConfigureAwait(false);
         }
         catch
         {
@@ -100,7 +106,7 @@ public sealed partial class HostedModule
             return entries;
         }
 
-        var services = new HookServices(Name, _state.Tree, _host, _state.Hooks, new Dictionary<string, ModuleState?>());
+        var services = new HookServices(Name, _state.Tree, _host, _state.Hooks, HeldModules.None);
         var run = new HookRun(_state.Hooks.Plan, services);
         using var quiet = no_grad();
         return StateHooks.Apply(run, services, places, _state.Tree.Root, path, entries);

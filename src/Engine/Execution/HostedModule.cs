@@ -52,7 +52,7 @@ public sealed partial class HostedModule
             hooks = null;
             if (NeedsOthers(accepted))
             {
-                return WithOthers(work, held => work.HeldModules = held, () => work.ModuleMode, accepted, cancellationToken);
+                return ForwardWithOthers(work, accepted, cancellationToken);
             }
 
             if (cancellationToken.IsCancellationRequested || !work.IsShort || !work.TryRunHere(_gate, _host.Lanes))

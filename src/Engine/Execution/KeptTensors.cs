@@ -64,18 +64,7 @@ public sealed class KeptTensors
             lock (_lock)
             {
                 CheckFree(id);
-                _entries.Remove(id, out expired);
-                if (_entries.Count >= _options.MaxKeptTensors)
-                {
-                    throw EngineException.Exhausted("another kept tensor", new QuotaRef("max_kept_tensors", 1, _entries.Count, _options.MaxKeptTensors));
-                }
-
-                if (owner is not null && !owner.TryOwn(entry))
-                {
-                    throw SessionTable.NotFound(session);
-                }
-
-                _entries.Add(id, entry);
+                expired = Place(entry);
                 return entry.Describe();
             }
         }
@@ -108,18 +97,7 @@ public sealed class KeptTensors
         {
             lock (_lock)
             {
-                if (!_entries.ContainsKey(id) && _entries.Count >= _options.MaxKeptTensors)
-                {
-                    throw EngineException.Exhausted("another kept tensor", new QuotaRef("max_kept_tensors", 1, _entries.Count, _options.MaxKeptTensors));
-                }
-
-                if (owner is not null && !owner.TryOwn(entry))
-                {
-                    throw SessionTable.NotFound(session);
-                }
-
-                _entries.Remove(id, out old);
-                _entries.Add(id, entry);
+                old = Place(entry);
             }
         }
         catch
@@ -238,6 +216,24 @@ public sealed class KeptTensors
         var parent = field.ToString();
         Ids.Check(id, parent.Length == 0 ? idField : $"{parent}.{idField}");
         throw EngineException.NotFound("tensor", id, "it may have been dropped or have expired; ListTensors lists those that are kept");
+    }
+
+    // In place of what was under its id, which is returned: free it outside the lock.
+    private Entry? Place(Entry entry)
+    {
+        if (!_entries.ContainsKey(entry.Id) && _entries.Count >= _options.MaxKeptTensors)
+        {
+            throw EngineException.Exhausted("another kept tensor", new QuotaRef("max_kept_tensors", 1, _entries.Count, _options.MaxKeptTensors));
+        }
+
+        if (entry.Owner is { } owner && !owner.TryOwn(entry))
+        {
+            throw SessionTable.NotFound(owner.Id);
+        }
+
+        _entries.Remove(entry.Id, out var old);
+        _entries.Add(entry.Id, entry);
+        return old;
     }
 
     private void CheckFree(string id)

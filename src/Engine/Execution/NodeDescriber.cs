@@ -6,8 +6,9 @@ using static TorchSharp.torch;
 namespace Sconce.Engine.Execution;
 
 /// <summary>Describes modules as they are now; runs on a lane, under the module's gate. What is there under two names is the same under the second.</summary>
-internal sealed class NodeDescriber(HookPlan? hooks)
+internal sealed class NodeDescriber(HookPlan hooks)
 {
+    private readonly ILookup<ModuleNode, string> _hooks = hooks.Entries.SelectMany(entry => entry.Matches, (entry, match) => (match.Node, entry.Hook.Id)).ToLookup(at => at.Node, at => at.Id);
     private readonly Dictionary<ModuleNode, string> _nodes = new(ReferenceEqualityComparer.Instance);
     private readonly Dictionary<Tensor, string> _tensors = new(ModuleTree.Same);
 
@@ -15,7 +16,7 @@ internal sealed class NodeDescriber(HookPlan? hooks)
     /// <param name="path">Its path.</param>
     /// <param name="node">The node.</param>
     /// <param name="hooks">The registered hooks; null for none.</param>
-    public static NodeDescription Describe(string path, ModuleNode node, HookPlan? hooks = null) => new NodeDescriber(hooks).Node("", path, node);
+    public static NodeDescription Describe(string path, ModuleNode node, HookPlan? hooks = null) => new NodeDescriber(hooks ?? HookPlan.Empty).Node("", path, node);
 
     /// <summary>Describes one parameter.</summary>
     public static TensorDescription Describe(ParameterSlot slot)
@@ -42,7 +43,7 @@ internal sealed class NodeDescriber(HookPlan? hooks)
             [.. node.Slots.Select(slot => Shaped(Describe(slot), node) with { AliasOf = AliasOf(slot.Parameter, path, slot.Name) })],
             [.. node.BufferSlots.Select(slot => Shaped(Describe(slot), node) with { AliasOf = AliasOf(slot.Tensor, path, slot.Name) })],
             [.. node.Children.Select(child => Node(child.Key, ModuleTree.Join(path, child.Key), child.Value))],
-            [.. (hooks?.Places ?? []).Where(place => place.Node == node).Select(place => place.Hook.Id).Distinct(StringComparer.Ordinal)])
+            [.. _hooks[node]])
         {
             AliasOf = alias,
             HeldMode = node.HeldMode,

@@ -47,7 +47,7 @@ internal static class TrainingRun
     /// <summary>Runs a training call with the hooks that it meets.</summary>
     public static StepResult WithHooks(ModuleState state, HostServices host, CallHooks? call, HeldModules? held, Func<HookRun?, StepResult> step)
     {
-        var run = CallHooks.Plan(state, host, call, held?.States ?? new Dictionary<string, ModuleState?>());
+        var run = CallHooks.Plan(state, host, call, held?.States ?? HeldModules.None);
         if (run is null)
         {
             return step(null);

@@ -1,4 +1,5 @@
 using Sconce.Engine.Execution;
+using Sconce.Engine.Modules;
 
 namespace Sconce.Engine.Hooks;
 
@@ -11,7 +12,6 @@ internal sealed class CallHooks : IDisposable
     private const int MaxInline = 256;
 
     private readonly List<Hook> _hooks = [];
-    private readonly List<string> _fields = [];
 
     private CallHooks()
     {
@@ -55,7 +55,6 @@ internal sealed class CallHooks : IDisposable
 
                 var id = specs[i].Id.Length == 0 ? i.ToString(System.Globalization.CultureInfo.InvariantCulture) : specs[i].Id;
                 made._hooks.Add(new Hook(specs[i] with { Id = id }, at, host, null, null, mayShare));
-                made._fields.Add(at);
             }
 
             return made;
@@ -70,14 +69,10 @@ internal sealed class CallHooks : IDisposable
     /// <summary>Plans the hooks on gradients of parameters for one backward: those registered now, those that came with the forward, and those of this call.</summary>
     public static HookRun? PlanParameters(ModuleState state, HostServices host, CallHooks? ofForward, CallHooks? ofCall)
     {
-        for (var i = 0; i < ofCall?._hooks.Count; i++)
-        {
-            HookPlan.CheckTarget(state.Tree, ofCall._hooks[i].Spec, ofCall._fields[i]);
-        }
-
+        ofCall?.CheckTargets(state.Tree);
         List<Hook> hooks = [.. state.Hooks.Plan.ParamGrad.Select(place => place.Hook).Distinct(), .. OnParameters(ofForward), .. OnParameters(ofCall)];
         return hooks.Count == 0 ? null
-            : new HookRun(HookPlan.Of(state.Tree, hooks), new HookServices(state.Name, state.Tree, host, state.Hooks, new Dictionary<string, ModuleState?>()));
+            : new HookRun(HookPlan.Of(state.Tree, hooks), new HookServices(state.Name, state.Tree, host, state.Hooks, HeldModules.None));
 
         static IEnumerable<Hook> OnParameters(CallHooks? hooks) => hooks?._hooks.Where(hook => hook.Spec.Site == HookSite.ParamGrad) ?? [];
     }
@@ -96,11 +91,7 @@ internal sealed class CallHooks : IDisposable
             return null;
         }
 
-        for (var i = 0; i < call?._hooks.Count; i++)
-        {
-            HookPlan.CheckTarget(state.Tree, call._hooks[i].Spec, call._fields[i]);
-        }
-
+        call?.CheckTargets(state.Tree);
         var plan = call is null ? registered : HookPlan.Of(state.Tree, [.. registered.Hooks, .. call._hooks]);
         if (plan.Calls.FirstOrDefault(name => name != state.Name && !others.ContainsKey(name)) is { } missing)
         {
@@ -112,6 +103,8 @@ internal sealed class CallHooks : IDisposable
 
         return new HookRun(plan, new HookServices(state.Name, state.Tree, host, state.Hooks, others));
     }
+
+    private void CheckTargets(ModuleTree tree) => _hooks.ForEach(hook => HookPlan.CheckTarget(tree, hook.Spec, hook.Field));
 
     /// <summary>Frees the hooks.</summary>
     public void Dispose()

@@ -46,23 +46,23 @@ internal sealed class NodeHooks
     }
 }
 
+/// <summary>A hook and the submodules that it stands at, each once.</summary>
+/// <param name="Hook">The hook.</param>
+/// <param name="Matches">The submodules under their first path.</param>
+internal sealed record PlannedHook(Hook Hook, IReadOnlyList<(string Path, ModuleNode Node)> Matches);
+
 /// <summary>Which hooks stand where: made once from hooks and a tree, never changed.</summary>
 internal sealed class HookPlan
 {
-    // Shared submodules in a deep tree have exponentially many paths; a glob need not see them all.
-    private const int MostPaths = 100_000;
-
     public static readonly HookPlan Empty = new([]);
 
     private readonly FrozenDictionary<ModuleNode, NodeHooks> _nodes;
-    private readonly IReadOnlyList<(Hook Hook, IReadOnlyList<(string Path, ModuleNode Node)> Matches)> _entries;
 
-    private HookPlan(IReadOnlyList<(Hook Hook, IReadOnlyList<(string Path, ModuleNode Node)> Matches)> hooks)
+    private HookPlan(IReadOnlyList<PlannedHook> entries)
     {
-        _entries = hooks;
         var nodes = new Dictionary<ModuleNode, NodeHooks>(ReferenceEqualityComparer.Instance);
         var places = new List<HookPlace>();
-        foreach (var (hook, matches) in hooks)
+        foreach (var (hook, matches) in entries)
         {
             foreach (var (path, node) in matches)
             {
@@ -83,14 +83,13 @@ internal sealed class HookPlan
         }
 
         _nodes = nodes.ToFrozenDictionary(ReferenceEqualityComparer.Instance);
-        Hooks = [.. hooks.Select(entry => entry.Hook)];
-        Places = places;
+        Entries = entries;
+        Hooks = [.. entries.Select(entry => entry.Hook)];
         ParamGrad = [.. At(HookSite.ParamGrad)];
         StateDict = [.. At(HookSite.StateDict)];
         LoadStateDictPre = [.. At(HookSite.LoadStateDictPre)];
         UsesSlots = Hooks.Any(hook => hook.UsesSlots);
         Calls = [.. Hooks.SelectMany(hook => hook.Calls).Distinct(StringComparer.Ordinal)];
-        HasBackward = Hooks.Any(hook => hook.Spec.IsBackward);
 
         IEnumerable<HookPlace> At(HookSite site) => places.Where(place => place.Hook.Spec.Site == site);
     }
@@ -100,8 +99,8 @@ internal sealed class HookPlan
     /// <summary>Every hook, in the order they run in.</summary>
     public IReadOnlyList<Hook> Hooks { get; }
 
-    /// <summary>Every hook at every submodule.</summary>
-    public IReadOnlyList<HookPlace> Places { get; }
+    /// <summary>Every hook with the submodules that it stands at, in the same order.</summary>
+    public IReadOnlyList<PlannedHook> Entries { get; }
 
     public IReadOnlyList<HookPlace> ParamGrad { get; }
 
@@ -111,12 +110,6 @@ internal sealed class HookPlan
 
     /// <summary>Whether calls need the module to themselves, for its slots.</summary>
     public bool UsesSlots { get; }
-
-    /// <summary>Whether any stands on gradients of inputs or outputs.</summary>
-    public bool HasBackward { get; }
-
-    /// <summary>Whether forwards meet any.</summary>
-    public bool HasNodes => _nodes.Count > 0;
 
     /// <summary>Names of other modules that hooks call.</summary>
     public IReadOnlyList<string> Calls { get; }
@@ -128,10 +121,10 @@ internal sealed class HookPlan
     /// <param name="tree">The tree.</param>
     /// <param name="hooks">The hooks.</param>
     public static HookPlan Of(ModuleTree tree, IReadOnlyList<Hook> hooks) =>
-        hooks.Count == 0 ? Empty : new([.. hooks.OrderBy(hook => hook.Spec.Priority).Select(hook => (hook, Match(tree, hook.Spec)))]);
+        hooks.Count == 0 ? Empty : new([.. hooks.OrderBy(hook => hook.Spec.Priority).Select(hook => new PlannedHook(hook, Match(tree, hook.Spec)))]);
 
     /// <summary>The same without one hook. Looks at no tree, so it may be called while the module runs.</summary>
-    public HookPlan Without(Hook hook) => new([.. _entries.Where(entry => entry.Hook != hook)]);
+    public HookPlan Without(Hook hook) => new([.. Entries.Where(entry => entry.Hook != hook)]);
 
     /// <summary>The submodules that a hook stands at, each once.</summary>
     /// <param name="tree">The tree.</param>
@@ -144,7 +137,7 @@ internal sealed class HookPlan
             HookTargetKind.Path => ModuleTree.Find(tree.Root, text) is { } node ? [(text, node)] : [],
             HookTargetKind.Type => [.. ModuleTree.Walk(tree.Root).Where(at => at.Node.TypeName == text)],
             HookTargetKind.IsInstance => [.. ModuleTree.Walk(tree.Root).Where(at => at.Node.IsInstance(text))],
-            _ => [.. ModuleTree.AllPaths(tree.Root).Take(MostPaths).Where(at => Glob.Matches(text, at.Path)).DistinctBy(at => at.Node)],
+            _ => [.. ModuleTree.AllPaths(tree.Root).Where(at => Glob.Matches(text, at.Path)).DistinctBy(at => at.Node)],
         };
     }
 

@@ -9,6 +9,8 @@ internal sealed class HookSlots(string module, MemoryLedger ledger) : IDisposabl
 {
     private readonly SortedDictionary<string, (Tensor Tensor, MemoryCharge Charge)> _slots = new(StringComparer.Ordinal);
 
+    public bool IsEmpty => _slots.Count == 0;
+
     public IReadOnlyList<HookSlotInfo> List() => [.. _slots.Select(slot => new HookSlotInfo(slot.Key, slot.Value.Tensor.dtype.ToElementType(), slot.Value.Tensor.shape))];
 
     public Tensor? Read(string slot) => _slots.TryGetValue(slot, out var entry) ? entry.Tensor : null;
@@ -25,12 +27,9 @@ internal sealed class HookSlots(string module, MemoryLedger ledger) : IDisposabl
     /// <param name="named">The slots that registered hooks name.</param>
     public void Trim(IReadOnlySet<string> named)
     {
-        if (_slots.Count > 0)
+        foreach (var slot in _slots.Keys.Where(slot => !named.Contains(slot)).ToList())
         {
-            foreach (var slot in _slots.Keys.Where(slot => !named.Contains(slot)).ToList())
-            {
-                Clear(slot);
-            }
+            Clear(slot);
         }
     }
 

@@ -70,7 +70,7 @@ internal sealed class HookTable : IDisposable
                 throw SessionTable.NotFound(owner.Id);
             }
 
-            return Describe(made);
+            return Describe(Plan.Entries.First(entry => entry.Hook == made));
         }
         catch
         {
@@ -100,7 +100,7 @@ internal sealed class HookTable : IDisposable
         found.Remove();
         found.Dispose();
         EndWatch(id);
-        Slots.Trim(NamedSlots());
+        TrimSlots();
     }
 
     /// <summary>A hook's session has ended. From any thread, while calls may be running.</summary>
@@ -135,13 +135,19 @@ internal sealed class HookTable : IDisposable
     }
 
     /// <summary>After a call that may have filled slots.</summary>
-    public void TrimSlots() => Slots.Trim(NamedSlots());
+    public void TrimSlots()
+    {
+        if (!Slots.IsEmpty)
+        {
+            Slots.Trim(_hooks.SelectMany(hook => hook.Slots).ToHashSet(StringComparer.Ordinal));
+        }
+    }
 
     /// <summary>The hooks that stand at a submodule or below it, and the slots.</summary>
     public HookListing List(string path)
     {
         var below = ModuleTree.Walk(_tree.Find(path)).Select(at => at.Node).ToHashSet(ReferenceEqualityComparer.Instance);
-        return new HookListing([.. Plan.Hooks.Where(hook => Plan.Places.Any(place => place.Hook == hook && below.Contains(place.Node)) || path.Length == 0).Select(Describe)], Slots.List());
+        return new HookListing([.. Plan.Entries.Where(entry => path.Length == 0 || entry.Matches.Any(match => below.Contains(match.Node))).Select(Describe)], Slots.List());
     }
 
     /// <summary>Begins a watch.</summary>
@@ -253,8 +259,6 @@ internal sealed class HookTable : IDisposable
         throw EngineException.NotFound("hook", id, $"it may have been removed; ListHooks lists those of module {EngineException.Quote(_module)}");
     }
 
-    private HashSet<string> NamedSlots() => [.. _hooks.SelectMany(hook => hook.Slots)];
-
     private void EndWatch(string hook)
     {
         foreach (var watcher in _watchers.Where(watcher => watcher.Hook == hook))
@@ -263,6 +267,6 @@ internal sealed class HookTable : IDisposable
         }
     }
 
-    private HookInfo Describe(Hook hook) =>
-        new(hook.Spec, [.. Plan.Places.Where(place => place.Hook == hook).Select(place => place.Path)], hook.Fires, hook.Failure, hook.Registered);
+    private static HookInfo Describe(PlannedHook entry) =>
+        new(entry.Hook.Spec, [.. entry.Matches.Select(match => match.Path)], entry.Hook.Fires, entry.Hook.Failure, entry.Hook.Registered);
 }

@@ -38,7 +38,7 @@ internal static class HookTrial
         random.Seed(0);
         var tried = new Hook(hook);
         var plan = HookPlan.Of(copy, [tried]);
-        var run = new HookRun(plan, new HookServices(state.Name, copy, host, null, new Dictionary<string, ModuleState?>()));
+        var run = new HookRun(plan, new HookServices(state.Name, copy, host, null, HeldModules.None));
         var recording = hook.Spec.IsBackward || hook.Spec.Site == HookSite.ParamGrad;
         using (set_grad_enabled(recording))
         {
@@ -83,5 +83,5 @@ internal static class HookTrial
     }
 
     private static CallArguments RequireGrads(CallArguments inputs) =>
-        new([.. inputs.Positional.Select(value => value.Map(tensor => tensor.is_floating_point() || tensor.is_complex() ? tensor.detach().requires_grad_(true) : tensor))]);
+        new([.. inputs.Positional.Select(value => value.Map(tensor => tensor.is_floating_point() || tensor.is_complex() ? tensor.detach().requires_grad_(true) : tensor))], inputs.Named, inputs.FieldPrefix);
 }

@@ -65,7 +65,7 @@ public sealed class ModuleTree : IDisposable
         }
     }
 
-    /// <summary>Every path of every submodule, the shared ones under all their names; there may be exponentially many.</summary>
+    /// <summary>Every path of every submodule, the shared ones under all their names: as many as max_submodules at most.</summary>
     /// <param name="root">Where to begin.</param>
     internal static IEnumerable<(string Path, ModuleNode Node)> AllPaths(ModuleNode root)
     {

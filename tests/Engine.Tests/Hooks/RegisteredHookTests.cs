@@ -252,6 +252,7 @@ public sealed class RegisteredHookTests
         Assert.Equal("hook.actions[0].add", Assert.Single(error.Fields).Field);
         await module.Register(On(HookSite.Backward, "0", Capture) with { TensorIndex = 3 }, Filled(1, 4, 2)).Fails(EngineError.InvalidArgument, "never acts");
         await module.Register(On(HookSite.ForwardPre, "0", Capture), Filled(1, 4, 5)).Fails(EngineError.InvalidArgument, "example_inputs[0]", "in_features");
+        await module.Register(On(HookSite.Backward, "0", Capture), Filled(1, 4, 5)).Fails(EngineError.InvalidArgument, "example_inputs[0]", "in_features");
         Assert.Empty((await module.ListHooksAsync("", default)).Hooks);
 
         await module.Register(On(HookSite.Backward, "1", new MulAction(Number(2))), Filled(1, 4, 2));
