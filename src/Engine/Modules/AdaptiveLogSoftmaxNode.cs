@@ -10,8 +10,8 @@ internal sealed class AdaptiveLogSoftmaxNode : ModuleNode
 {
     private readonly long _in;
     private readonly long[] _cutoffs;
-    private readonly ModuleNode _head;
-    private readonly ModuleListNode _tail;
+    private ModuleNode _head;
+    private ModuleListNode _tail;
 
     public AdaptiveLogSoftmaxNode(NodeOrigin origin, BuildContext context)
         : base(origin)
@@ -45,6 +45,22 @@ internal sealed class AdaptiveLogSoftmaxNode : ModuleNode
     internal override IEnumerable<ModuleNode> CalledChildren => [_head, .. _tail.Children.Select(child => child.Value)];
 
     internal override IReadOnlyList<ModuleMethod> Methods { get; }
+
+    internal override void Rewire()
+    {
+        (_head, _tail) = (Child("head"), (ModuleListNode)Child("tail"));
+        if (_tail.Children.Count < _cutoffs.Length - 1 || _tail.Children.Take(_cutoffs.Length - 1).Any(cluster => UnlessOneInput(cluster.Value) is not null))
+        {
+            throw EngineException.Invalid("spec", $"tail needs a module of one input for each of {_cutoffs.Length - 1} clusters", "CHILD_MISMATCH");
+        }
+    }
+
+    internal override string? ChildProblem(string name, ModuleNode child) => name switch
+    {
+        "head" => UnlessOneInput(child),
+        "tail" when child is not ModuleListNode => "it is a ModuleList with the clusters",
+        _ => null,
+    };
 
     // PyTorch's resets its children; theirs were drawn when they were made.
     internal override bool ResetParameters() => true;
@@ -124,13 +140,18 @@ internal sealed class AdaptiveLogSoftmaxNode : ModuleNode
         return input.Dimensions == 2 && input.shape[1] == _in ? input : throw Refuse(context, $"takes an input [batch, {_in}]; it was given {CallFailure.Describe(input)}");
     }
 
-    private Tensor Head(Tensor input, CallContext context) => CallChild("head", _head, [TensorTree.Of(input)], context).Tensor!;
+    private Tensor Head(Tensor input, CallContext context) => Sized("head", _head, input, Shortlist + _cutoffs.Length - 1, context);
 
     private Tensor Cluster(int index, Tensor input, CallContext context)
     {
         context.Enter("tail");
-        var output = CallChild(_tail.Children[index].Key, _tail.Children[index].Value, [TensorTree.Of(input)], context).Tensor!;
+        var output = Sized(_tail.Children[index].Key, _tail.Children[index].Value, input, _cutoffs[index + 1] - _cutoffs[index], context);
         context.Leave();
         return output;
     }
+
+    // Targets are looked up in it, which on a GPU is checked too late.
+    private Tensor Sized(string name, ModuleNode child, Tensor input, long classes, CallContext context) =>
+        CallForTensor(name, child, TensorTree.Of(input), context) is { shape: [var rows, var columns] } output && rows == input.shape[0] && columns == classes ? output
+        : throw Refuse(context, $"calls {EngineException.Quote(name)} for [{input.shape[0]}, {classes}]; it gave another shape");
 }

@@ -24,6 +24,9 @@ internal sealed class BertEmbeddingsNode : ModuleNode
             context.Create("Embedding", origin, [], ("num_embeddings", rows), ("embedding_dim", a.Int("hidden_size")), ("padding_idx", padding));
     }
 
+    internal override string? ChildProblem(string name, ModuleNode child) =>
+        name is "word_embeddings" or "position_embeddings" or "token_type_embeddings" or "LayerNorm" or "dropout" ? UnlessOneInput(child) : null;
+
     protected override TensorTree Forward(IReadOnlyList<TensorTree> inputs, CallContext context)
     {
         var words = TensorAt(inputs, 0, context);
@@ -36,7 +39,7 @@ internal sealed class BertEmbeddingsNode : ModuleNode
         var places = OptionalTensorAt(inputs, 2, context) ?? arange(words.shape[1], dtype: ScalarType.Int64, device: words.device).unsqueeze(0);
         return TensorTree.Of(Child(4, Child(3, Child(0, words) + Child(2, types) + Child(1, places))));
 
-        Tensor Child(int index, Tensor input) => CallChild(Children[index].Key, Children[index].Value, [TensorTree.Of(input)], context).Tensor!;
+        Tensor Child(int index, Tensor input) => CallForTensor(Children[index].Key, Children[index].Value, TensorTree.Of(input), context);
     }
 }
 
@@ -65,6 +68,8 @@ internal sealed class BertSelfAttentionNode : HeadAttentionNode
 
     private protected override int Heads { get; }
 
+    internal override string? ChildProblem(string name, ModuleNode child) => name is "query" or "key" or "value" or "dropout" ? UnlessOneInput(child) : null;
+
     protected override TensorTree Forward(IReadOnlyList<TensorTree> inputs, CallContext context)
     {
         var x = TensorAt(inputs, 0, context);
@@ -76,6 +81,6 @@ internal sealed class BertSelfAttentionNode : HeadAttentionNode
         var (q, k, v) = (Child(0), Child(1), Child(2));
         return TensorTree.Of(Attend(q, k, v, OptionalTensorAt(inputs, 1, context), causal: false, 1 / Math.Sqrt(q.shape[2] / Heads), Children[3], context));
 
-        Tensor Child(int index) => CallChild(Children[index].Key, Children[index].Value, [inputs[0]], context).Tensor!;
+        Tensor Child(int index) => CallForTensor(Children[index].Key, Children[index].Value, inputs[0], context);
     }
 }

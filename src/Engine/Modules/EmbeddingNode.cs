@@ -39,9 +39,12 @@ internal sealed class EmbeddingNode : ModuleNode
 
     private long? Padding { get; }
 
+    /// <summary>Draws the weight with a standard deviation; the padding row is 0.</summary>
+    internal void Initialise(double std) => EmbeddingTable.Initialise(_weight, Padding, std);
+
     internal override bool ResetParameters()
     {
-        EmbeddingTable.Initialise(_weight, Padding);
+        Initialise(1);
         return true;
     }
 

@@ -31,9 +31,9 @@ internal static class EmbeddingTable
         return mode is null ? text : $"{text}, mode={mode}{pad}";
     }
 
-    public static void Initialise(Parameter weight, long? padding)
+    public static void Initialise(Parameter weight, long? padding, double std = 1)
     {
-        Initial.Normal(weight, 1);
+        Initial.Normal(weight, std);
         if (padding is { } row)
         {
             using var scope = NewDisposeScope();

@@ -39,6 +39,7 @@ internal sealed class Conv1DNode : ModuleNode
             throw Refuse(context, $"takes an input whose last dimension is {_in} (nx); it was given {CallFailure.Describe(input)}");
         }
 
+        context.Memory?.Need(input, input.shape.AsSpan(0, (int)input.Dimensions - 1), Bias.shape[0]);
         return TensorTree.Of(nn.functional.linear(input, Weight.t(), Bias));
     }
 }
@@ -69,6 +70,8 @@ internal sealed class Gpt2AttentionNode : HeadAttentionNode
 
     private protected override int Heads { get; }
 
+    internal override string? ChildProblem(string name, ModuleNode child) => name is "c_attn" or "c_proj" or "attn_dropout" or "resid_dropout" ? UnlessOneInput(child) : null;
+
     protected override TensorTree Forward(IReadOnlyList<TensorTree> inputs, CallContext context)
     {
         var x = TensorAt(inputs, 0, context);
@@ -78,10 +81,15 @@ internal sealed class Gpt2AttentionNode : HeadAttentionNode
         }
 
         var projected = Child(0, x);
+        if (projected.Dimensions != 3 || projected.shape[2] % 3 != 0)
+        {
+            throw Refuse(context, $"needs queries, keys and values side by side; \"c_attn\" gave {CallFailure.Describe(projected)}");
+        }
+
         var parts = projected.chunk(3, 2);
         return TensorTree.Of(Child(3, Child(1, Attend(parts[0], parts[1], parts[2], OptionalTensorAt(inputs, 1, context), causal: true, _scale, Children[2], context))));
 
-        Tensor Child(int index, Tensor input) => CallChild(Children[index].Key, Children[index].Value, [TensorTree.Of(input)], context).Tensor!;
+        Tensor Child(int index, Tensor input) => CallForTensor(Children[index].Key, Children[index].Value, TensorTree.Of(input), context);
     }
 }
 
@@ -90,7 +98,7 @@ internal sealed class Gpt2ModelNode : ModuleNode
 {
     private readonly long _positions;
     private readonly double _range;
-    private readonly ModuleListNode _blocks;
+    private ModuleListNode _blocks;
 
     public Gpt2ModelNode(NodeOrigin origin, BuildContext context)
         : base(origin)
@@ -115,15 +123,29 @@ internal sealed class Gpt2ModelNode : ModuleNode
         Children = [new("wte", tokens), new("wpe", places), new("drop", dropout), new("h", _blocks), new("ln_f", norm)];
     }
 
-    internal override IEnumerable<ModuleNode> CalledChildren => [.. Children.Where(child => child.Key != "h").Select(child => child.Value), .. _blocks.Children.Select(child => child.Value)];
+    internal override IEnumerable<ModuleNode> CalledChildren => [.. Children.Where(child => IsCalledWithOne(child.Key)).Select(child => child.Value), .. _blocks.Children.Select(child => child.Value)];
+
+    internal override void Rewire()
+    {
+        _blocks = (ModuleListNode)Child("h");
+        if (_blocks.Children.FirstOrDefault(block => block.Value.Inputs is not [{ Optional: false }, { Optional: true }, ..] || block.Value.Inputs.Skip(2).Any(input => !input.Optional)) is { Value: { } other } at)
+        {
+            throw EngineException.Invalid("spec", $"h.{at.Key} is a {other.TypeName}, which does not take the inputs of a GPT2Block", "CHILD_MISMATCH");
+        }
+    }
+
+    internal override string? ChildProblem(string name, ModuleNode child) =>
+        name == "h" ? child is ModuleListNode ? null : "it is a ModuleList with the blocks" : IsCalledWithOne(name) ? UnlessOneInput(child) : null;
+
+    private static bool IsCalledWithOne(string name) => name is "wte" or "wpe" or "drop" or "ln_f";
 
     // Hugging Face's _init_weights: projections onto the residual stream are smaller by the number of them.
     internal override bool ResetParameters()
     {
         TransformerInitial.Draw(this, _range);
-        foreach (var (_, node) in ModuleTree.Walk(this).Where(at => at.Path.EndsWith("c_proj", StringComparison.Ordinal)))
+        foreach (var (_, weight) in ModuleTree.NamedParameters(this).Where(parameter => parameter.Name.EndsWith(".c_proj.weight", StringComparison.Ordinal)))
         {
-            Initial.Normal(((Conv1DNode)node).Weight, _range / Math.Sqrt(2 * _blocks.Children.Count));
+            Initial.Normal(weight, _range / Math.Sqrt(2 * _blocks.Children.Count));
         }
 
         return true;
@@ -138,7 +160,7 @@ internal sealed class Gpt2ModelNode : ModuleNode
         }
 
         var places = OptionalTensorAt(inputs, 2, context) ?? arange(tokens.shape[1], dtype: ScalarType.Int64, device: tokens.device).unsqueeze(0);
-        var x = Child(2, TensorTree.Of(Child(0, inputs[0]).Tensor! + Child(1, TensorTree.Of(places)).Tensor!));
+        var x = TensorTree.Of(Child(2, TensorTree.Of(Child(0, inputs[0]) + Child(1, TensorTree.Of(places)))));
         context.Enter("h");
         foreach (var (name, block) in _blocks.Children)
         {
@@ -146,71 +168,56 @@ internal sealed class Gpt2ModelNode : ModuleNode
         }
 
         context.Leave();
-        return Child(4, x);
+        return TensorTree.Of(Child(4, x));
 
-        TensorTree Child(int index, TensorTree input) => CallChild(Children[index].Key, Children[index].Value, [input], context);
+        Tensor Child(int index, TensorTree input) => CallForTensor(Children[index].Key, Children[index].Value, input, context);
     }
 }
 
 /// <summary>Hugging Face's <c>GPT2LMHeadModel</c>: its output layer has the token embedding's parameter as its weight.</summary>
 internal sealed class Gpt2LanguageModelNode : ModuleNode
 {
-    private readonly ModuleNode _transformer;
-    private readonly LinearNode _head;
+    private ModuleNode _transformer;
+    private ModuleNode _head;
 
     public Gpt2LanguageModelNode(NodeOrigin origin, BuildContext context)
         : base(origin)
     {
         var a = origin.Args;
         _transformer = context.Create("GPT2Model", origin, [], [.. origin.Args.Given.Where(arg => arg.Key != "tie_word_embeddings").Select(arg => (arg.Key, arg.Value))]);
-        _head = (LinearNode)context.Create("Linear", origin, [], ("in_features", a.Int("n_embd")), ("out_features", a.Int("vocab_size")), ("bias", false));
+        var head = (LinearNode)context.Create("Linear", origin, [], ("in_features", a.Int("n_embd")), ("out_features", a.Int("vocab_size")), ("bias", false));
         if (a.Bool("tie_word_embeddings"))
         {
-            _head.Tie(_transformer.Children[0].Value.Parameters[0].Parameter);
+            head.Tie(_transformer.Children[0].Value.Parameters[0].Parameter);
         }
 
+        _head = head;
         Children = [new("transformer", _transformer), new("lm_head", _head)];
     }
 
+    internal override IEnumerable<ModuleNode> CalledChildren => [_transformer, _head];
+
+    internal override void Rewire() => (_transformer, _head) = (Child("transformer"), Child("lm_head"));
+
+    internal override string? ChildProblem(string name, ModuleNode child) => name switch
+    {
+        "transformer" when child.Inputs is not [{ Optional: false }, { Optional: true }, { Optional: true }, ..] || child.Inputs.Skip(3).Any(input => !input.Optional) => "it is called as a GPT2Model",
+        "lm_head" => UnlessOneInput(child),
+        _ => null,
+    };
+
     internal override bool ResetParameters()
     {
-        if (!Origin.Args.Bool("tie_word_embeddings"))
+        // A weight that is tied is the transformer's to draw.
+        if (_head is not LinearNode linear || !ModuleTree.NamedParameters(_transformer).Any(parameter => ReferenceEquals(parameter.Parameter, linear.Weight)))
         {
-            Initial.Normal(_head.Weight, Origin.Args.Float("initializer_range"));
+            TransformerInitial.Draw(_head, Origin.Args.Float("initializer_range"));
         }
 
-        return _transformer.ResetParameters();
+        _transformer.ResetParameters();
+        return true;
     }
 
     protected override TensorTree Forward(IReadOnlyList<TensorTree> inputs, CallContext context) =>
-        CallChild("lm_head", _head, [CallChild("transformer", _transformer, inputs, context)], context);
-}
-
-/// <summary>The initial values of Hugging Face's models.</summary>
-internal static class TransformerInitial
-{
-    /// <summary>Normal weights, biases of 0, norms as new.</summary>
-    public static void Draw(ModuleNode model, double std)
-    {
-        foreach (var (_, node) in ModuleTree.Walk(model).Where(at => at.Node is not HeadAttentionNode && at.Node.Children.Count == 0))
-        {
-            if (node is LayerNormNode)
-            {
-                node.ResetParameters();
-                continue;
-            }
-
-            foreach (var (name, parameter) in node.Parameters)
-            {
-                if (name == "weight")
-                {
-                    Initial.Normal(parameter, std);
-                }
-                else
-                {
-                    Initial.Fill(parameter, 0);
-                }
-            }
-        }
-    }
+        CallChild("lm_head", _head, [TensorTree.Of(OneTensor("transformer", CallChild("transformer", _transformer, inputs, context), context))], context);
 }

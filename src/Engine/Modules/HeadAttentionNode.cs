@@ -25,6 +25,11 @@ internal abstract class HeadAttentionNode : ModuleNode
     /// <param name="context">What goes with the call.</param>
     private protected Tensor Attend(Tensor q, Tensor k, Tensor v, Tensor? attentionMask, bool causal, double scale, KeyValuePair<string, ModuleNode> dropout, CallContext context)
     {
+        if (q.Dimensions != 3 || q.shape[2] % Heads != 0 || !k.shape.AsSpan().SequenceEqual(q.shape) || !v.shape.AsSpan().SequenceEqual(q.shape) || k.dtype != q.dtype || v.dtype != q.dtype)
+        {
+            throw Refuse(context, $"needs queries, keys and values of batch, step and feature, alike, with features that {Heads} heads divide; its projections gave {CallFailure.Describe([TensorTree.Of(q), TensorTree.Of(k), TensorTree.Of(v)])}");
+        }
+
         var (batch, steps, width) = (q.shape[0], q.shape[1], q.shape[2]);
         (q, k, v) = (Split(q), Split(k), Split(v));
         var allowed = Allowed(attentionMask, batch, steps, context);
@@ -39,7 +44,7 @@ internal abstract class HeadAttentionNode : ModuleNode
             }
 
             var weights = (allowed is null ? scores : where(allowed, scores, Lowest(scores))).softmax(-1);
-            output = MatrixProduct.Of(CallChild(dropout.Key, dropout.Value, [TensorTree.Of(weights)], context).Tensor!, v, context.Memory);
+            output = MatrixProduct.Of(CallForTensor(dropout.Key, dropout.Value, TensorTree.Of(weights), context), v, context.Memory);
         }
         else
         {
@@ -60,7 +65,7 @@ internal abstract class HeadAttentionNode : ModuleNode
 
             // PyTorch scales by 1/sqrt(head size); the rest goes into the queries.
             var usual = 1 / Math.Sqrt(width / Heads);
-            output = F.scaled_dot_product_attention(scale == usual ? q : q * (scale / usual), k, v, mask!, dropout.Value.Training ? dropout.Value.Origin.Args.Float("p") : 0, causal && mask is null);
+            output = F.scaled_dot_product_attention(scale == usual ? q : q * (scale / usual), k, v, mask!, dropout.Value is { Training: true, TypeName: "Dropout" } ? dropout.Value.Origin.Args.Float("p") : 0, causal && mask is null);
         }
 
         return output.transpose(1, 2).reshape(batch, steps, width);

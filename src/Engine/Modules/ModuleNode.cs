@@ -237,6 +237,16 @@ public abstract class ModuleNode : IDisposable
         return output;
     }
 
+    /// <summary>Calls a child, which may be one that took the place of the type's own, for one tensor.</summary>
+    private protected Tensor CallForTensor(string name, ModuleNode child, TensorTree input, CallContext context) => OneTensor(name, CallChild(name, child, [input], context), context);
+
+    /// <summary>What a child gave, which must be one tensor.</summary>
+    private protected Tensor OneTensor(string name, TensorTree output, CallContext context) => output.Tensor
+        ?? throw Refuse(context, $"calls {EngineException.Quote(name)} for one tensor; it gave {(output.IsNone ? "None" : "a tuple")}");
+
+    /// <summary>What <see cref="ChildProblem"/> says of a child that is called with one input.</summary>
+    private protected static string? UnlessOneInput(ModuleNode child) => child.Inputs.Count(input => !input.Optional) > 1 ? "it is called with one input" : null;
+
     /// <summary>Computes the output of a node that stands behind this one; hooks and counts are this one's.</summary>
     private protected static TensorTree ForwardOf(ModuleNode node, IReadOnlyList<TensorTree> inputs, CallContext context) => node.Forward(inputs, context);
 

@@ -159,7 +159,7 @@ internal sealed class MultiheadAttentionNode : ModuleNode
         }
 
         var merged = attended.permute(2, 0, 1, 3).reshape(target, batch, _embed);
-        var output = CallChild("out_proj", _outProjection, [TensorTree.Of(merged)], context).Tensor!;
+        var output = CallForTensor("out_proj", _outProjection, TensorTree.Of(merged), context);
         output = !batched ? output.squeeze(1) : _batchFirst ? output.transpose(0, 1) : output;
         var average = weights?.mean([1]);
         return TensorTree.Tuple(TensorTree.Of(output), TensorTree.Of(average is null || batched ? average : average.squeeze(0)));

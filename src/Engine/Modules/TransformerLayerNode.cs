@@ -11,7 +11,7 @@ internal sealed class TransformerLayerNode : ModuleNode
     private readonly bool _normFirst;
     private readonly bool _usesGelu;
     private readonly string[] _names;
-    private Dictionary<string, ModuleNode> _byName;
+    private Dictionary<string, ModuleNode> _byName = [];
 
     public TransformerLayerNode(NodeOrigin origin, BuildContext context, bool isDecoder)
         : base(origin)
@@ -35,15 +35,10 @@ internal sealed class TransformerLayerNode : ModuleNode
         children.AddRange(Enumerable.Range(1, norms).Select(i => KeyValuePair.Create($"dropout{i}", Dropout())));
         Children = children;
         _names = [.. children.Select(child => child.Key)];
-        _byName = children.ToDictionary(child => child.Key, child => child.Value);
+        Rewire();
 
-        ModuleNode Attention()
-        {
-            var node = (MultiheadAttentionNode)context.Create("MultiheadAttention", origin, [],
-                ("embed_dim", model), ("num_heads", a.Int("nhead")), ("dropout", a.Float("dropout")), ("bias", bias), ("batch_first", a.Bool("batch_first")), ("dtype", type));
-            node.NeedsWeights = false;
-            return node;
-        }
+        ModuleNode Attention() => context.Create("MultiheadAttention", origin, [],
+            ("embed_dim", model), ("num_heads", a.Int("nhead")), ("dropout", a.Float("dropout")), ("bias", bias), ("batch_first", a.Bool("batch_first")), ("dtype", type));
 
         ModuleNode Linear(long from, long to) => context.Create("Linear", origin, [], ("in_features", from), ("out_features", to), ("bias", bias), ("dtype", type));
 
@@ -55,12 +50,18 @@ internal sealed class TransformerLayerNode : ModuleNode
     // What is added beside the layer's own children is not called.
     internal override IEnumerable<ModuleNode> CalledChildren => _names.Select(name => _byName[name]);
 
-    internal override void Rewire() => _byName = Children.ToDictionary(child => child.Key, child => child.Value);
+    internal override void Rewire()
+    {
+        _byName = Children.ToDictionary(child => child.Key, child => child.Value);
+        foreach (var attention in _names.Select(name => _byName[name]).OfType<MultiheadAttentionNode>())
+        {
+            attention.NeedsWeights = false;
+        }
+    }
 
     internal override string? ChildProblem(string name, ModuleNode child) =>
         name is "self_attn" or "multihead_attn" ? child is MultiheadAttentionNode ? null : "it is called as a MultiheadAttention"
-        : _names.Contains(name) && child.Inputs.Count(input => !input.Optional) > 1 ? "it is called with one input"
-        : null;
+        : _names.Contains(name) ? UnlessOneInput(child) : null;
 
     protected override TensorTree Forward(IReadOnlyList<TensorTree> inputs, CallContext context)
     {
@@ -92,6 +93,5 @@ internal sealed class TransformerLayerNode : ModuleNode
         return Child("linear2", Child("dropout", _usesGelu ? F.gelu(inner) : inner.relu(), context), context);
     }
 
-    private Tensor Child(string name, Tensor input, CallContext context) => CallChild(name, _byName[name], [TensorTree.Of(input)], context).Tensor
-        ?? throw Refuse(context, $"calls {EngineException.Quote(name)} for one tensor; it gave a tuple");
+    private Tensor Child(string name, Tensor input, CallContext context) => CallForTensor(name, _byName[name], TensorTree.Of(input), context);
 }

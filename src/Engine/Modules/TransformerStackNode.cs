@@ -41,7 +41,7 @@ internal sealed class TransformerStackNode : ModuleNode
     internal override string? ChildProblem(string name, ModuleNode child) => name switch
     {
         "layers" when child is not ModuleListNode { Children.Count: > 0 } => "it is a ModuleList with the layers",
-        "norm" when child.Inputs.Count(input => !input.Optional) > 1 => "it is called with one input",
+        "norm" => UnlessOneInput(child),
         _ => null,
     };
 

@@ -131,6 +131,27 @@ public sealed class ModelTests
     }
 
     [Fact]
+    public void Initial_values_are_Hugging_Faces()
+    {
+        using var scope = NewDisposeScope();
+        manual_seed(0);
+        using var tree = Spec.Build(Spec.Of("BertModel", ("vocab_size", 100.0), ("hidden_size", 64.0), ("num_hidden_layers", 1.0), ("num_attention_heads", 2.0), ("intermediate_size", 64.0)));
+        var register = new Registration(tree, new BuildLimits(), _ => null);
+        register.Parameter("pooler.dense", "scale", ones(1), requiresGrad: true);
+        register.Module("pooler", "activation", Spec.Build(Spec.Of("BatchNorm1d", ("num_features", 64.0))).Root, "spec");
+        Initializers.Apply(tree.Root, new ApplyPlan("reset_parameters") { Type = "BertModel" });
+        var state = ModuleTree.State(tree.Root).ToDictionary(entry => entry.Key, entry => entry.Tensor);
+
+        // Linear layers and embeddings with a standard deviation of initializer_range, 0.02; biases and the padding row are 0, and what is no part of BERT is as it was.
+        Assert.All(state.Where(entry => entry.Key.EndsWith("dense.weight", StringComparison.Ordinal)), entry => Assert.Equal(0.02, entry.Value.std().item<float>(), 0.002));
+        Assert.All(state.Where(entry => entry.Key.EndsWith("dense.bias", StringComparison.Ordinal)), entry => Assert.Equal(0, entry.Value.abs().max().item<float>()));
+        Assert.Equal(0.02, state["embeddings.word_embeddings.weight"].std().item<float>(), 0.002);
+        Assert.Equal(0, state["embeddings.word_embeddings.weight"][0].abs().max().item<float>());
+        Assert.Equal(1, state["pooler.dense.scale"].item<float>());
+        Assert.All([state["pooler.activation.weight"], state["embeddings.LayerNorm.weight"]], weight => Assert.Equal(1, weight.min().item<float>()));
+    }
+
+    [Fact]
     public void Attention_mask_hides_padding_and_the_causal_mask_the_future()
     {
         using var scope = NewDisposeScope();
