@@ -162,6 +162,10 @@ public sealed class VerbTests : IAsyncLifetime
         var mismatch = await RunAsync("state", "load", "c", "-i", file);
         Assert.Equal(ExitCode.Refused, mismatch.Code);
         Assert.Contains("0.weight", mismatch.Error, StringComparison.Ordinal);
+
+        Ok(await RunAsync("create", "d", "--mlp", "4,2,1"));
+        var lenient = Json(await RunAsync("state", "load", "d", "--path", "2", "-i", file, "--no-strict", "--json"));
+        Assert.Equal((0, 2), (lenient.GetProperty("tensors").GetInt32(), lenient.GetProperty("unexpected_keys").GetArrayLength()));
     }
 
     [Fact]

@@ -111,13 +111,14 @@ internal sealed class StateCommand : Command
             var state = new StateDict(SafetensorsFile.Read(file));
             var module = client.Module(parsed.GetValue(_module)!).GetSubmodule(parsed.GetValue(_path)!);
             var loaded = await module.LoadStateDictAsync(state, !parsed.GetValue(_lenient), cancel).ConfigureAwait(false);
+            var tensors = state.Count - loaded.UnexpectedKeys.Count;
             if (WantsJson(parsed))
             {
-                Terminal.Json(new { loaded.Generation, tensors = state.Count, missing_keys = loaded.MissingKeys.ToArray(), unexpected_keys = loaded.UnexpectedKeys.ToArray() });
+                Terminal.Json(new { loaded.Generation, tensors, missing_keys = loaded.MissingKeys.ToArray(), unexpected_keys = loaded.UnexpectedKeys.ToArray() });
                 return ExitCode.Ok;
             }
 
-            Terminal.Output.WriteLine($"{state.Count} tensors loaded into {module}, now at generation {loaded.Generation}");
+            Terminal.Output.WriteLine($"{tensors} tensors loaded into {module}, now at generation {loaded.Generation}");
             if (loaded.MissingKeys.Count > 0)
                 Terminal.Output.WriteLine($"not in the file: {string.Join(", ", loaded.MissingKeys)}");
             if (loaded.UnexpectedKeys.Count > 0)
