@@ -188,4 +188,13 @@ public static class Other
 
         public override Tensor forward(Tensor input) => input * 7;
     }
+
+    /// <summary>Refused, which takes nothing from the type of that name.</summary>
+    public class Conv1d : nn.Module
+    {
+        public Conv1d()
+            : base(nameof(Conv1d))
+        {
+        }
+    }
 }

@@ -83,14 +83,36 @@ internal static class ElementwiseFunctions
                 return TensorTree.Of(number is { } value ? x.div(Number(value)) : x.div(inputs[1]!));
             }
 
-            // An integer division by zero is a signal that ends the process.
             var divisor = inputs[1] ?? full_like(x, Number(number!.Value));
-            return !divisor.dtype.ToElementType().IsFloatingPoint() && !x.dtype.ToElementType().IsFloatingPoint() && divisor.eq(0).any().item<bool>()
-                ? throw new ArgumentException("an integer cannot be divided by zero")
-                : TensorTree.Of(x.div(divisor, mode));
+            return TensorTree.Of(IsInteger(x) && IsInteger(divisor) ? DivideIntegers(x, divisor, mode) : x.div(divisor, mode));
         };
     })
     { NumberOperand = "other" };
+
+    private static bool IsInteger(Tensor tensor) => !tensor.is_floating_point() && !tensor.is_complex();
+
+    // What the processor cannot divide is a signal that ends the process: by 0, and the least number by -1, whose result wraps as it does by floor.
+    private static Tensor DivideIntegers(Tensor x, Tensor divisor, RoundingMode mode)
+    {
+        if (divisor.eq(0).any().item<bool>())
+        {
+            throw new ArgumentException("an integer cannot be divided by zero");
+        }
+
+        if (mode == RoundingMode.floor || divisor.dtype is ScalarType.Bool or ScalarType.Byte)
+        {
+            return x.div(divisor, mode);
+        }
+
+        var negates = divisor.eq(-1);
+        if (!negates.any().item<bool>())
+        {
+            return x.div(divisor, mode);
+        }
+
+        var quotient = x.div(divisor.masked_fill(negates, 1), mode);
+        return where(negates, quotient.neg(), quotient);
+    }
 
     // An operand, once there is room for what all of them broadcast to.
     private static Tensor Room(FunctionMode mode, Tensor operand, Tensor?[] operands)

@@ -84,12 +84,14 @@ internal static class NeuralFunctions
             var (dropout, causal) = (args.Float("dropout_p"), args.Bool("is_causal"));
             return (inputs, mode) =>
             {
-                var (query, key) = (inputs[0]!.shape, inputs[1]!.shape);
-                if (query.Length >= 2 && key.Length >= 2)
+                var (query, key, value) = (inputs[0]!.shape, inputs[1]!.shape, inputs[2]!.shape);
+                if (query.Length < 2 || key.Length < 2 || value.Length < 2 || query[^1] != key[^1] || key[^2] != value[^2])
                 {
-                    mode.Memory?.Need(inputs[0]!, ResultShape.Broadcast([.. query.AsSpan(0, query.Length - 1), 1], [.. key.AsSpan(0, key.Length - 2), 1, key[^2]]));
+                    // The fused kernel takes the number of steps from the value and reads past a key that has fewer.
+                    throw new ArgumentException($"scaled_dot_product_attention takes a query [*, L, E], a key [*, S, E] and a value [*, S, Ev]; it was given {CallFailure.Describe([.. inputs.Select(TensorTree.Of)])}");
                 }
 
+                mode.Memory?.Need(inputs[0]!, ResultShape.Broadcast([.. query.AsSpan(0, query.Length - 1), 1], [.. key.AsSpan(0, key.Length - 2), 1, key[^2]]));
                 return inputs[3] is not null && causal
                     ? throw new ArgumentException("scaled_dot_product_attention takes attn_mask or is_causal, not both")
                     : TensorTree.Of(F.scaled_dot_product_attention(inputs[0]!, inputs[1]!, inputs[2]!, inputs[3]!, dropout, causal));

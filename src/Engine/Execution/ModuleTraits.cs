@@ -26,7 +26,7 @@ internal readonly record struct ModuleTraits(bool Draws, bool AlwaysDraws)
 
     public static ModuleTraits Of(ModuleSpec spec)
     {
-        var always = spec.Type.StartsWith("FractionalMaxPool", StringComparison.Ordinal);
+        var always = IsFractional(spec.Type);
         var traits = new ModuleTraits(always || IsRandom(spec.Type) || ModuleCatalog.Draws(spec.Type) || IsSet(spec.Args, "dropout"), always);
         foreach (var child in spec.Children.Concat(spec.Added))
         {
@@ -39,12 +39,15 @@ internal readonly record struct ModuleTraits(bool Draws, bool AlwaysDraws)
         foreach (var step in spec.Wiring?.Steps ?? [])
         {
             // A function goes by the module's mode unless its own arguments say otherwise.
-            var forced = IsSet(step.Args, "training") || IsSet(step.Args, "dropout_p");
+            var forced = IsSet(step.Args, "training") || IsSet(step.Args, "dropout_p") || (step.Function is { } name && IsFractional(name));
             traits = traits.With(new ModuleTraits(forced || (step.Function is { } function && IsRandom(function)), forced));
         }
 
         return traits;
     }
+
+    // Draws its windows in either mode.
+    private static bool IsFractional(string name) => name.Replace("_", "", StringComparison.Ordinal).StartsWith("FractionalMaxPool", StringComparison.OrdinalIgnoreCase);
 
     private static bool IsRandom(string name) => Random.Any(part => name.Contains(part, StringComparison.OrdinalIgnoreCase));
 

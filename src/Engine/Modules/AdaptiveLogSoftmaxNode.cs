@@ -31,7 +31,7 @@ internal sealed class AdaptiveLogSoftmaxNode : ModuleNode
         var clusters = new List<KeyValuePair<string, ModuleNode>>();
         for (var i = 0; i < given.Length; i++)
         {
-            var width = (long)Math.Floor(_in / Math.Pow(a.Float("div_value"), i + 1));
+            var width = (long)FloorDivide(_in, Math.Pow(a.Float("div_value"), i + 1));
             clusters.Add(new(i.ToString(CultureInfo.InvariantCulture), context.Create("Sequential", origin, [new("0", Linear(_in, width, bias: false)), new("1", Linear(width, _cutoffs[i + 1] - _cutoffs[i], bias: false))])));
         }
 
@@ -62,8 +62,21 @@ internal sealed class AdaptiveLogSoftmaxNode : ModuleNode
         _ => null,
     };
 
-    // PyTorch's resets its children; theirs were drawn when they were made.
-    internal override bool ResetParameters() => true;
+    // Its children have drawn theirs when they were made.
+    internal override void Initialise()
+    {
+    }
+
+    internal override bool ResetParameters()
+    {
+        _head.ResetParameters();
+        foreach (var (_, layer) in _tail.Children.SelectMany(cluster => cluster.Value.Children))
+        {
+            layer.ResetParameters();
+        }
+
+        return true;
+    }
 
     private long Shortlist => _cutoffs[0];
 
@@ -139,6 +152,9 @@ internal sealed class AdaptiveLogSoftmaxNode : ModuleNode
         var input = TensorAt(inputs, 0, context);
         return input.Dimensions == 2 && input.shape[1] == _in ? input : throw Refuse(context, $"takes an input [batch, {_in}]; it was given {CallFailure.Describe(input)}");
     }
+
+    // Python's //: not the floor of the rounded quotient.
+    private static double FloorDivide(double x, double y) => Math.Round((x - (x % y)) / y);
 
     private Tensor Head(Tensor input, CallContext context) => Sized("head", _head, input, Shortlist + _cutoffs.Length - 1, context);
 

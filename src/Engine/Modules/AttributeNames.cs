@@ -18,7 +18,8 @@ internal enum AttributeKind
 /// <summary>PyTorch's rules for names: one name is one attribute of a module, whatever its kind.</summary>
 internal static class AttributeNames
 {
-    private const int MaxLength = 128;
+    /// <summary>Characters that a name may have.</summary>
+    public const int MaxLength = 128;
 
     // dir(nn.Module()) of PyTorch 1.13 and 2, without dunders.
     private static readonly FrozenSet<string> OfModule = FrozenSet.ToFrozenSet([
@@ -36,6 +37,14 @@ internal static class AttributeNames
     private static readonly FrozenSet<string> OfLists = FrozenSet.ToFrozenSet(["append", "extend", "insert", "pop"]);
     private static readonly FrozenSet<string> OfDicts = FrozenSet.ToFrozenSet(["clear", "items", "keys", "pop", "update", "values"]);
 
+    /// <summary>Why a name cannot be anybody's; null where it can.</summary>
+    /// <param name="name">The name.</param>
+    /// <param name="what">What would have it, e.g. <c>parameter</c>.</param>
+    public static string? Problem(string name, string what) =>
+        name.Length is 0 or > MaxLength || name.Contains('.', StringComparison.Ordinal) || name.Any(char.IsControl) || name == ModuleTree.ExtraStateKey
+            ? $"{EngineException.Quote(name)} is no name for a {what}; expected 1 to {MaxLength} characters, no \".\" and no control characters{(name == ModuleTree.ExtraStateKey ? ", and this one is the state dict's own" : "")}"
+            : null;
+
     /// <summary>Refuses a name that cannot be registered.</summary>
     /// <param name="node">The module.</param>
     /// <param name="path">Its path.</param>
@@ -44,10 +53,9 @@ internal static class AttributeNames
     /// <exception cref="EngineException">It is no name, or another kind of attribute has it.</exception>
     public static void Check(ModuleNode node, string path, string name, AttributeKind kind)
     {
-        if (name.Length is 0 or > MaxLength || name.Contains('.', StringComparison.Ordinal) || name.Any(char.IsControl) || name == ModuleTree.ExtraStateKey)
+        if (Problem(name, Of(kind)) is { } problem)
         {
-            throw EngineException.Invalid("name",
-                $"{EngineException.Quote(name)} is no name for a {Of(kind)}; expected 1 to {MaxLength} characters, no \".\" and no control characters{(name == ModuleTree.ExtraStateKey ? ", and this one is the state dict's own" : "")}", "BAD_NAME");
+            throw EngineException.Invalid("name", problem, "BAD_NAME");
         }
 
         if (Existing(node, name, kind) is { } what)

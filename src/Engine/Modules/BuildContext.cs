@@ -19,7 +19,7 @@ internal sealed class BuildContext(bool onMeta, bool initialise, BuildLimits lim
     public bool OnMeta { get; } = onMeta;
 
     /// <summary>Whether initial values are drawn.</summary>
-    public bool Initialise { get; } = initialise && !onMeta;
+    public bool Initialise { get; private set; } = initialise && !onMeta;
 
     /// <summary>The module types of plug-ins.</summary>
     public PlugInTypes PlugIns { get; init; } = PlugInTypes.None;
@@ -27,8 +27,9 @@ internal sealed class BuildContext(bool onMeta, bool initialise, BuildLimits lim
     /// <summary>How large the tree may be.</summary>
     public BuildLimits Limits { get; } = limits;
 
-    /// <summary>A context for copies of nodes made in this one, whose values replace those that would be drawn.</summary>
-    public BuildContext ForCopies() => new(OnMeta, initialise: false, new BuildLimits(int.MaxValue, int.MaxValue, int.MaxValue));
+    /// <summary>A context for copies of nodes that there are, whose values replace those that would be drawn.</summary>
+    /// <param name="onMeta">Make tensors without memory.</param>
+    public static BuildContext ForCopies(bool onMeta) => new(onMeta, initialise: false, new BuildLimits(int.MaxValue, int.MaxValue, int.MaxValue));
 
     /// <summary>Makes a node and draws its initial values.</summary>
     public ModuleNode Create(NodeOrigin origin)
@@ -38,31 +39,61 @@ internal sealed class BuildContext(bool onMeta, bool initialise, BuildLimits lim
         if (Initialise && node is not PlugInNode)
         {
             // A plug-in's constructor has drawn them.
-            node.ResetParameters();
+            node.Initialise();
         }
 
         return node;
     }
 
     /// <summary>Makes a child that a type has by itself (Transformer's layers), as its own constructor call would.</summary>
-    public ModuleNode Create(string type, NodeOrigin parent, IReadOnlyList<KeyValuePair<string, ModuleNode>> given, params (string Name, object? Value)[] args)
+    public ModuleNode Create(string type, NodeOrigin parent, IReadOnlyList<KeyValuePair<string, ModuleNode>> given, params (string Name, object? Value)[] args) =>
+        Blaming(parent, () => Create(PartOrigin(type, parent, given, args)));
+
+    /// <summary>Makes a Linear layer that has another module's parameter as its weight.</summary>
+    public LinearNode CreateTied(NodeOrigin parent, Parameter weight, params (string Name, object? Value)[] args)
     {
-        var found = ModuleCatalog.Module(type, parent.Args.Field);
-        var bound = ArgumentBinder.Bind(found.Arguments, args.ToDictionary(a => a.Name, a => a.Value), type, parent.Args.Field);
-        return Create(new NodeOrigin(found, bound, parent.FloatType, given, null));
+        Count(1, parent.Args.Field);
+        return Blaming(parent, () => new LinearNode(PartOrigin("Linear", parent, [], args), this, weight));
     }
 
     /// <summary>Makes the children of a spec that a type stands for.</summary>
-    public List<KeyValuePair<string, ModuleNode>> CreateParts(ModuleSpec spec, NodeOrigin parent)
+    public List<KeyValuePair<string, ModuleNode>> CreateParts(ModuleSpec spec, NodeOrigin parent) => Blaming(parent, () => new SpecReader(this, parent.FloatType).ReadParts(spec));
+
+    /// <summary>Makes parts whose initial values, all of them, are drawn by what they are parts of.</summary>
+    public T WithoutValues<T>(Func<T> make)
+    {
+        var before = Initialise;
+        Initialise = false;
+        try
+        {
+            return make();
+        }
+        finally
+        {
+            Initialise = before;
+        }
+    }
+
+    private static NodeOrigin PartOrigin(string type, NodeOrigin parent, IReadOnlyList<KeyValuePair<string, ModuleNode>> given, (string Name, object? Value)[] args)
+    {
+        var found = ModuleCatalog.Module(type, parent.Args.Field);
+        var bound = ArgumentBinder.Bind(found.Arguments, args.ToDictionary(a => a.Name, a => a.Value), type, parent.Args.Field);
+        return new NodeOrigin(found, bound, parent.FloatType, given, null);
+    }
+
+    // The caller never saw the part that is wrong, only the arguments that it came from: one of the same name, or else all of them.
+    private static T Blaming<T>(NodeOrigin parent, Func<T> make)
     {
         try
         {
-            return new SpecReader(this, parent.FloatType).ReadParts(spec);
+            return make();
         }
-        catch (EngineException exception) when (exception.Fields.Count > 0)
+        catch (EngineException exception) when (exception.Fields is [var wrong, ..] && wrong.Field != parent.Args.Field)
         {
-            // The caller never saw the spec that the fields are in, only the arguments that it came from.
-            throw new EngineException(exception.Error, exception.Reason, $"{parent.Args.Field}: {exception.Fields[0].Description}", exception) { Fields = [new(parent.Args.Field, exception.Fields[0].Description)] };
+            var name = wrong.Field[(wrong.Field.LastIndexOf('.') + 1)..];
+            var isOwn = parent.Type.Arguments.Any(argument => argument.Name == name.Split('[')[0]);
+            var violation = new FieldViolation(isOwn ? $"{parent.Args.Field}.{name}" : parent.Args.Field, isOwn ? wrong.Description : $"{name}: {wrong.Description}");
+            throw new EngineException(exception.Error, exception.Reason, $"{violation.Field}: {violation.Description}", exception) { Fields = [violation] };
         }
     }
 

@@ -113,14 +113,16 @@ internal sealed class Gpt2ModelNode : ModuleNode
             ("attn_pdrop", a.Float("attn_pdrop")), ("layer_norm_epsilon", a.Float("layer_norm_epsilon")), ("scale_attn_weights", a.Bool("scale_attn_weights")),
             ("attn_implementation", a.Text("attn_implementation")),
         ];
-        var tokens = context.Create("Embedding", origin, [], ("num_embeddings", a.Int("vocab_size")), ("embedding_dim", width));
-        var places = context.Create("Embedding", origin, [], ("num_embeddings", _positions), ("embedding_dim", width));
-        var dropout = context.Create("Dropout", origin, [], ("p", a.Float("embd_pdrop")));
-        var blocks = Enumerable.Range(0, (int)a.Int("n_layer"))
-            .Select(i => KeyValuePair.Create(i.ToString(System.Globalization.CultureInfo.InvariantCulture), context.Create("GPT2Block", origin, [], block))).ToList();
-        _blocks = (ModuleListNode)context.Create("ModuleList", origin, blocks);
-        var norm = context.Create("LayerNorm", origin, [], ("normalized_shape", width), ("eps", a.Float("layer_norm_epsilon")));
-        Children = [new("wte", tokens), new("wpe", places), new("drop", dropout), new("h", _blocks), new("ln_f", norm)];
+        Children = context.WithoutValues<KeyValuePair<string, ModuleNode>[]>(() =>
+        [
+            new("wte", Embedding(a.Int("vocab_size"))), new("wpe", Embedding(_positions)), new("drop", context.Create("Dropout", origin, [], ("p", a.Float("embd_pdrop")))),
+            new("h", context.Create("ModuleList", origin,
+                [.. Enumerable.Range(0, (int)a.Int("n_layer")).Select(i => KeyValuePair.Create(i.ToString(System.Globalization.CultureInfo.InvariantCulture), context.Create("GPT2Block", origin, [], block)))])),
+            new("ln_f", context.Create("LayerNorm", origin, [], ("normalized_shape", width), ("eps", a.Float("layer_norm_epsilon")))),
+        ]);
+        _blocks = (ModuleListNode)Child("h");
+
+        ModuleNode Embedding(long rows) => context.Create("Embedding", origin, [], ("num_embeddings", rows), ("embedding_dim", width));
     }
 
     internal override IEnumerable<ModuleNode> CalledChildren => [.. Children.Where(child => IsCalledWithOne(child.Key)).Select(child => child.Value), .. _blocks.Children.Select(child => child.Value)];
@@ -184,14 +186,12 @@ internal sealed class Gpt2LanguageModelNode : ModuleNode
         : base(origin)
     {
         var a = origin.Args;
-        _transformer = context.Create("GPT2Model", origin, [], [.. origin.Args.Given.Where(arg => arg.Key != "tie_word_embeddings").Select(arg => (arg.Key, arg.Value))]);
-        var head = (LinearNode)context.Create("Linear", origin, [], ("in_features", a.Int("n_embd")), ("out_features", a.Int("vocab_size")), ("bias", false));
-        if (a.Bool("tie_word_embeddings"))
+        (string, object?)[] sizes = [("in_features", a.Int("n_embd")), ("out_features", a.Int("vocab_size")), ("bias", false)];
+        (_transformer, _head) = context.WithoutValues(() =>
         {
-            head.Tie(_transformer.Children[0].Value.Parameters[0].Parameter);
-        }
-
-        _head = head;
+            var model = context.Create("GPT2Model", origin, [], [.. origin.Args.Given.Where(arg => arg.Key != "tie_word_embeddings").Select(arg => (arg.Key, arg.Value))]);
+            return (model, a.Bool("tie_word_embeddings") ? context.CreateTied(origin, model.Children[0].Value.Parameters[0].Parameter, sizes) : context.Create("Linear", origin, [], sizes));
+        });
         Children = [new("transformer", _transformer), new("lm_head", _head)];
     }
 

@@ -29,6 +29,9 @@ internal sealed class GraphNode : ModuleNode
 
     internal override bool ResetParameters() => _parts?.Initialise(this) ?? false;
 
+    /// <summary>Whether its wiring reads a parameter or buffer.</summary>
+    internal bool Reads(ModuleNode owner, string name) => _steps.Any(step => step.Source is { } source && source.Owner == owner && source.Name == name);
+
     internal override int OwnCalls => _steps.Count(step => step.Module is null);
 
     internal override void Rewire()

@@ -31,6 +31,9 @@ internal abstract class HeadAttentionNode : ModuleNode
         }
 
         var (batch, steps, width) = (q.shape[0], q.shape[1], q.shape[2]);
+
+        // Where no fused kernel takes the mask or the dropout, the products of all pairs of steps exist at once.
+        context.Memory?.Need(q, [batch, Heads, steps], steps);
         (q, k, v) = (Split(q), Split(k), Split(v));
         var allowed = Allowed(attentionMask, batch, steps, context);
         Tensor output;
@@ -59,9 +62,6 @@ internal abstract class HeadAttentionNode : ModuleNode
                 // A finite lowest value, as theirs: a row of padding then looks everywhere instead of giving NaN.
                 mask = where(allowed, zeros([], dtype: q.dtype, device: q.device), Lowest(q)).expand(batch, 1, steps, steps);
             }
-
-            // Where no fused kernel takes the mask or the dropout, the products of all pairs of steps exist at once.
-            context.Memory?.Need(q, [batch, Heads, steps], steps);
 
             // PyTorch scales by 1/sqrt(head size); the rest goes into the queries.
             var usual = 1 / Math.Sqrt(width / Heads);

@@ -67,8 +67,10 @@ internal sealed class LazyNode : ModuleNode
         return model.Parameters.Select(p => (p.Name, Tensor: (Tensor)p.Parameter)).Concat(model.Buffers.Select(b => (b.Name, b.Tensor))).ToDictionary(t => t.Name, t => t.Tensor.shape);
     }
 
-    /// <summary>Takes the memory for a size, and draws initial values. Where that fails, it is as before.</summary>
-    internal void Materialize(long size)
+    /// <summary>Takes the memory for a size. Where that fails, it is as before.</summary>
+    /// <param name="size">The size.</param>
+    /// <param name="initialise">Whether initial values are drawn; else the caller fills the parameters.</param>
+    internal void Materialize(long size, bool initialise = true)
     {
         using var scope = NewDisposeScope();
         using var normal = inference_mode(false);
@@ -77,8 +79,9 @@ internal sealed class LazyNode : ModuleNode
         try
         {
             var origin = PlainOrigin(size);
-            _made = new BuildContext(onMeta: false, initialise: true, _limits, new Placeholders(_tensors)).Create(origin);
+            _made = new BuildContext(onMeta: false, initialise, _limits, new Placeholders(_tensors)).Create(origin);
             Origin = origin;
+            _made.TakeModeOf(this);
 
             // What is None by the constructor may be registered, and then of that shape.
             Slots = [.. Slots.Select(slot => slot with { Shape = _made.Slots.FirstOrDefault(own => own.Name == slot.Name)?.Shape })];
@@ -90,13 +93,20 @@ internal sealed class LazyNode : ModuleNode
         }
     }
 
+    internal override void SetMode(bool mode, bool isTarget)
+    {
+        base.SetMode(mode, isTarget);
+        _made?.TakeModeOf(this);
+    }
+
+    private protected override void ModeChanged() => _made?.TakeModeOf(this);
+
     private protected override bool Rebind(string name, Parameter? parameter) => _made!.SetParameter(name, parameter);
 
     protected override TensorTree Forward(IReadOnlyList<TensorTree> inputs, CallContext context)
     {
         if (_made is { } made)
         {
-            made.TakeModeOf(this);
             return ForwardOf(made, inputs, context);
         }
 
@@ -112,8 +122,7 @@ internal sealed class LazyNode : ModuleNode
 
         try
         {
-            _made!.TakeModeOf(this);
-            return ForwardOf(_made, inputs, context);
+            return ForwardOf(_made!, inputs, context);
         }
         catch
         {
@@ -136,8 +145,8 @@ internal sealed class LazyNode : ModuleNode
             : throw Refuse(context, $"would get {_rule.Size}={found} from {CallFailure.Describe(input)}; it must be {(least > 1 ? $"a multiple of groups, which is {least}" : $"at least {least}")}");
     }
 
-    // Back to no shape: the same tensors, of the dtype that they have.
-    private void Undo()
+    /// <summary>Back to no shape: the same tensors, of the dtype that they have.</summary>
+    internal void Undo()
     {
         _made = null;
         Origin = _lazy;

@@ -10,12 +10,15 @@ internal sealed class LinearNode : ModuleNode
     private readonly long _in;
     private readonly long _out;
 
-    public LinearNode(NodeOrigin origin, BuildContext context)
+    /// <param name="origin">What it is made of.</param>
+    /// <param name="context">How it is made.</param>
+    /// <param name="tied">Another module's parameter that is its weight too; null for one of its own.</param>
+    public LinearNode(NodeOrigin origin, BuildContext context, Parameter? tied = null)
         : base(origin)
     {
         _in = origin.Args.Int("in_features");
         _out = origin.Args.Int("out_features");
-        Weight = context.Parameter(origin, _out, _in);
+        Weight = tied ?? context.Parameter(origin, _out, _in);
         Bias = origin.Args.Bool("bias") ? context.Parameter(origin, _out) : null;
         Slots = [new("weight", Weight), new("bias", Bias, [_out])];
     }
@@ -28,14 +31,6 @@ internal sealed class LinearNode : ModuleNode
 
     /// <summary>Whether it goes from and to so many features.</summary>
     public bool Takes(long inputs, long outputs) => _in == inputs && _out == outputs;
-
-    /// <summary>Takes another module's parameter as its weight, which both then share; before anyone else has seen its own.</summary>
-    internal void Tie(Parameter weight)
-    {
-        Weight.Dispose();
-        Weight = weight;
-        Slots = [new("weight", Weight), new("bias", Bias, [_out])];
-    }
 
     internal override bool ResetParameters()
     {

@@ -58,7 +58,7 @@ public static class ModuleBuilder
             throw CallFailure.Translate(exception, $"building {spec.Type}", [], "spec");
         }
 
-        TreeSize.Check(root, context.Limits);
+        TreeSize.Check(root, context.Limits, "spec");
         Keep(root);
         return new ModuleTree(root);
     }

@@ -16,7 +16,7 @@ public static class ModuleCopy
         var source = tree.Find(path);
         using var scope = NewDisposeScope();
         using var normal = inference_mode(false);
-        var root = DeepCopy(source, new BuildContext(onMeta: false, initialise: false, new BuildLimits()).ForCopies());
+        var root = DeepCopy(source, BuildContext.ForCopies(onMeta: false));
         ModuleBuilder.Keep(root);
         var copy = new ModuleTree(root);
         copy.Policy.TakeFrom(tree.Policy, path);

@@ -31,9 +31,6 @@ public abstract class ModuleNode : IDisposable
     /// <summary>PyTorch's name of its type, e.g. <c>Conv2d</c>.</summary>
     public string TypeName => Origin.Type.ClassName;
 
-    /// <summary>PyTorch's name of the type it derives from, e.g. <c>_ConvNd</c>; <c>Module</c> where there is no other.</summary>
-    public string BaseTypeName => Origin.Type.Base;
-
     /// <summary>What PyTorch prints between the parentheses.</summary>
     public virtual string ExtraRepr => "";
 
@@ -334,6 +331,9 @@ public abstract class ModuleNode : IDisposable
 
         return -1;
     }
+
+    /// <summary>Draws the initial values that its constructor draws beside its children's.</summary>
+    internal virtual void Initialise() => ResetParameters();
 
     /// <summary>Draws initial values anew, as PyTorch's method of that name; false where the type has no such method.</summary>
     internal virtual bool ResetParameters() => false;

@@ -138,7 +138,7 @@ public sealed class ModuleTree : IDisposable
     /// <summary>Keys of the state dict that have no shape yet.</summary>
     internal static IReadOnlyList<string> Uninitialized(ModuleNode root) =>
     [
-        .. Walk(root).Where(at => at.Node is LazyNode).SelectMany(at => at.Node.Parameters.Select(p => p.Name).Concat(at.Node.Buffers.Select(b => b.Name)).Where(at.Node.IsUninitialized).Select(name => Join(at.Path, name))),
+        .. AllPaths(root).Where(at => at.Node is LazyNode).SelectMany(at => at.Node.Parameters.Select(p => p.Name).Concat(at.Node.Buffers.Select(b => b.Name)).Where(at.Node.IsUninitialized).Select(name => Join(at.Path, name))),
     ];
 
     /// <summary>Bytes of parameters and buffers from a root on, shared ones once.</summary>

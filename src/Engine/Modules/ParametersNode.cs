@@ -6,8 +6,6 @@ namespace Sconce.Engine.Modules;
 /// <summary><c>ParameterList</c> and <c>ParameterDict</c>: hold parameters for a wiring to read; have no forward, as in PyTorch. A spec says shapes, and the values begin as 0.</summary>
 internal sealed class ParametersNode : ModuleNode
 {
-    private const int MaxNameLength = 128;
-
     private readonly bool _isList;
 
     /// <param name="origin">What it is made of.</param>
@@ -25,9 +23,9 @@ internal sealed class ParametersNode : ModuleNode
             throw origin.Args.Refuse("names", $"{names.Length} names were given, {names.Distinct().Count()} of them different, for {shapes.Length} shapes; expected one name for each");
         }
 
-        if (Array.Find(names, name => name.Length is 0 or > MaxNameLength || name.Contains('.', StringComparison.Ordinal) || name.Any(char.IsControl)) is { } bad)
+        if (names.Select(name => AttributeNames.Problem(name, "parameter")).FirstOrDefault(problem => problem is not null) is { } problem)
         {
-            throw origin.Args.Refuse("names", $"{EngineException.Quote(bad)} is no name for a parameter; expected 1 to {MaxNameLength} characters, no \".\" and no control characters");
+            throw origin.Args.Refuse("names", problem);
         }
 
         Parameters = [.. names.Zip(shapes).Select(entry => new NamedParameter(entry.First, context.Parameter(origin, entry.Second)))];

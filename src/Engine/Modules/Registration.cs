@@ -99,6 +99,11 @@ internal sealed class Registration(ModuleTree tree, BuildLimits limits, Func<Par
         using var quiet = no_grad();
         if (slot is null || node.Additions.Buffers.Contains(name))
         {
+            if (value is null)
+            {
+                RefuseRead(node, name, full);
+            }
+
             node.SetBuffer(name, value?.detach().clone().DetachFromDisposeScope(), persistent);
             slot?.Tensor?.Dispose();
             return;
@@ -146,7 +151,7 @@ internal sealed class Registration(ModuleTree tree, BuildLimits limits, Func<Par
         try
         {
             node.SetChild(name, child);
-            Rewire();
+            Rewire(field, full);
             CheckSize(field);
             RefuseOrphans(parameters, full);
         }
@@ -190,6 +195,7 @@ internal sealed class Registration(ModuleTree tree, BuildLimits limits, Func<Par
             throw needed;
         }
 
+        RefuseRead(node, name, full);
         RefuseHeld(slot?.Parameter, full, "None");
         if (!node.SetParameter(name, null))
         {
@@ -217,6 +223,14 @@ internal sealed class Registration(ModuleTree tree, BuildLimits limits, Func<Par
     private static EngineException WrongShape(ModuleNode node, string full, long[] expected, long[] given, string field) => EngineException.Invalid(field,
         $"is [{string.Join(", ", given)}]; {EngineException.Quote(full)} of the {node.TypeName} is [{string.Join(", ", expected)}] and keeps its shape: replace the module with AddModule for another", "SHAPE_MISMATCH");
 
+    private void RefuseRead(ModuleNode node, string name, string full)
+    {
+        if (ModuleTree.Walk(tree.Root).FirstOrDefault(at => at.Node is GraphNode graph && graph.Reads(node, name)) is { Node: { } reader, Path: var path })
+        {
+            throw EngineException.Precondition("TENSOR_READ", $"the wiring of {reader.Display(path)} reads {EngineException.Quote(full)}, so it cannot be None", new("parameter", full));
+        }
+    }
+
     private void RefuseHeld(Parameter? parameter, string full, string what)
     {
         if (parameter is not null && IsLast(parameter) && holder(parameter) is { } optimizer)
@@ -237,6 +251,19 @@ internal sealed class Registration(ModuleTree tree, BuildLimits limits, Func<Par
             {
                 throw Held(name, optimizer, $"go with the module {EngineException.Quote(full)} that is to be replaced");
             }
+        }
+    }
+
+    // What cannot call the new child says so by the fields of the spec that it came from itself.
+    private void Rewire(string field, string full)
+    {
+        try
+        {
+            Rewire();
+        }
+        catch (EngineException exception) when (exception.Fields is [var wrong, ..])
+        {
+            throw EngineException.Invalid(field, $"a module as {EngineException.Quote(full)} cannot be called: {wrong.Description} ({wrong.Field})", exception.Reason);
         }
     }
 
@@ -264,7 +291,7 @@ internal sealed class Registration(ModuleTree tree, BuildLimits limits, Func<Par
 
     private void CheckSize(string field)
     {
-        TreeSize.Check(tree.Root, limits);
+        TreeSize.Check(tree.Root, limits, field);
         var depths = new Dictionary<ModuleNode, int>(ReferenceEqualityComparer.Instance);
         if (Depth(tree.Root) > limits.MaxDepth)
         {

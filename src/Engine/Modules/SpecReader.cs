@@ -8,8 +8,6 @@ namespace Sconce.Engine.Modules;
 /// <summary>Reads one spec into nodes, children before their parent.</summary>
 internal sealed class SpecReader(BuildContext context, ElementType floatType)
 {
-    private const int MaxNameLength = 128;
-
     // What has been built, by path from the root. A parent is built after its children, so no share can make a cycle.
     private readonly Dictionary<string, ModuleNode> _built = [];
 
@@ -120,9 +118,9 @@ internal sealed class SpecReader(BuildContext context, ElementType floatType)
         {
             var name = NameOf(spec.Children[i], i);
             var at = $"{field}.children[{i}].name";
-            if (name.Length > MaxNameLength || name.Contains('.', StringComparison.Ordinal) || name.Any(char.IsControl))
+            if (AttributeNames.Problem(name, "child") is { } problem)
             {
-                throw EngineException.Invalid(at, $"{EngineException.Quote(name)} is no name for a child; expected at most {MaxNameLength} characters, no \".\" and no control characters", "BAD_NAME");
+                throw EngineException.Invalid(at, problem, "BAD_NAME");
             }
 
             if (!names.Add(name))

@@ -20,6 +20,11 @@ internal sealed class TransformerLayerNode : ModuleNode
         _isDecoder = isDecoder;
         _normFirst = a.Bool("norm_first");
         _usesGelu = a.Text("activation") == "gelu";
+        if (a.Int("d_model") % a.Int("nhead") != 0)
+        {
+            throw a.Refuse("nhead", $"{a.Int("nhead")} was given; it must divide d_model, which is {a.Int("d_model")}");
+        }
+
         var (model, inner, bias, type) = (a.Int("d_model"), a.Int("dim_feedforward"), a.Bool("bias"), BuildContext.TypeOf(origin).Name());
         var children = new List<KeyValuePair<string, ModuleNode>> { new("self_attn", Attention()) };
         if (isDecoder)

@@ -66,7 +66,7 @@ internal sealed class TransformerStackNode : ModuleNode
         var count = origin.Args.Int("num_layers");
         context.Count(Math.Min(count, int.MaxValue) * ModuleTree.Walk(given).Count(), origin.Args.Field);
         var copies = Enumerable.Range(0, (int)count)
-            .Select(i => KeyValuePair.Create(i.ToString(CultureInfo.InvariantCulture), ModuleCopy.DeepCopy(given, context.ForCopies()))).ToList();
+            .Select(i => KeyValuePair.Create(i.ToString(CultureInfo.InvariantCulture), ModuleCopy.DeepCopy(given, BuildContext.ForCopies(context.OnMeta)))).ToList();
         var norm = origin.Given.FirstOrDefault(child => child.Key == "norm").Value;
         var layers = (ModuleListNode)context.Create("ModuleList", origin, copies);
         var first = new KeyValuePair<string, ModuleNode>(layerName, copies[0].Value);

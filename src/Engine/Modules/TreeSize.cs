@@ -6,18 +6,18 @@ namespace Sconce.Engine.Modules;
 /// </summary>
 internal static class TreeSize
 {
-    public static void Check(ModuleNode root, BuildLimits limits)
+    public static void Check(ModuleNode root, BuildLimits limits, string field)
     {
         var names = new Dictionary<ModuleNode, long>(ReferenceEqualityComparer.Instance);
         var calls = new Dictionary<ModuleNode, long>(ReferenceEqualityComparer.Instance);
         if (Names(root) > limits.MaxModules)
         {
-            throw EngineException.Invalid("spec", $"with its shared submodules counted under each name the module has more than {limits.MaxModules:N0}; raise max_submodules, or share less", "SPEC_TOO_LARGE");
+            throw EngineException.Invalid(field, $"with its shared submodules counted under each name the module has more than {limits.MaxModules:N0}; raise max_submodules, or share less", "SPEC_TOO_LARGE");
         }
 
         if (Calls(root) > limits.MaxCalls)
         {
-            throw EngineException.Invalid("spec", $"one forward would call more than {limits.MaxCalls:N0} submodules and functions; wire fewer", "SPEC_TOO_LARGE");
+            throw EngineException.Invalid(field, $"one forward would call more than {limits.MaxCalls:N0} submodules and functions; wire fewer", "SPEC_TOO_LARGE");
         }
 
         long Names(ModuleNode node) => Sum(node, names, Names, node.Children.Select(child => child.Value));

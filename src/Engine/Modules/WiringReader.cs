@@ -5,8 +5,6 @@ namespace Sconce.Engine.Modules;
 /// <summary>Checks a wiring and resolves its names.</summary>
 internal sealed class WiringReader(GraphNode graph, NodeOrigin origin, Wiring? given)
 {
-    private const int MaxNameLength = 128;
-
     private readonly Dictionary<string, int> _places = [];
 
     /// <summary>The field of the wiring: beside the arguments in the spec.</summary>
@@ -109,9 +107,9 @@ internal sealed class WiringReader(GraphNode graph, NodeOrigin origin, Wiring? g
 
     private int Name(string name, string field)
     {
-        if (name.Length is 0 or > MaxNameLength || name.Any(char.IsControl))
+        if (name.Length is 0 or > AttributeNames.MaxLength || name.Any(char.IsControl))
         {
-            throw Wrong(field, $"{EngineException.Quote(name)} is no name for a value; expected 1 to {MaxNameLength} characters without control characters");
+            throw Wrong(field, $"{EngineException.Quote(name)} is no name for a value; expected 1 to {AttributeNames.MaxLength} characters without control characters");
         }
 
         var place = _places.Count;

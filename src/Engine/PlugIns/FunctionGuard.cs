@@ -57,8 +57,19 @@ internal static class FunctionGuard
     internal static void Run(Action backward)
     {
         _failure = null;
-        backward();
-        _given = null;
+        try
+        {
+            backward();
+        }
+        catch when (_failure is not null)
+        {
+            // Follows from the missing gradients; thrown below is the cause.
+        }
+        finally
+        {
+            _given = null;
+        }
+
         if (_failure is var (exception, function))
         {
             _failure = null;

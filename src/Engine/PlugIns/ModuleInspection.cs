@@ -12,7 +12,6 @@ namespace Sconce.Engine.PlugIns;
 /// </summary>
 internal sealed class ModuleInspection
 {
-    private const int MaxNameLength = 128;
 
     private readonly string _type;
     private readonly BuildLimits _limits;
@@ -121,9 +120,9 @@ internal sealed class ModuleInspection
 
     private void CheckName(nn.Module module, string path, string name, string kind, HashSet<string> names)
     {
-        if (name.Length is 0 or > MaxNameLength || name.Contains('.', StringComparison.Ordinal) || name.Any(char.IsControl))
+        if (AttributeNames.Problem(name, kind) is { } problem)
         {
-            Refuse(path, module, $"{EngineException.Quote(name)} is no name for a {kind}; expected 1 to {MaxNameLength} characters, no \".\" and no control characters");
+            Refuse(path, module, problem);
         }
 
         if (!names.Add(name))

@@ -1,5 +1,6 @@
 using System.Reflection;
 using Microsoft.Extensions.Logging;
+using Sconce.Engine.Catalog;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -30,19 +31,32 @@ internal sealed partial class PlugInLoader(ILogger log)
 
             foreach (var path in Directory.EnumerateFileSystemEntries(full).Order(StringComparer.Ordinal))
             {
-                if (Directory.Exists(path))
-                {
-                    LoadFolder(path);
-                }
-                else if (path.EndsWith(".dll", StringComparison.OrdinalIgnoreCase) && Path.GetFileName(path) != "TorchSharp.dll")
-                {
-                    Load(path);
-                }
+                LoadEntry(path);
             }
         }
         catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
         {
             RefusedFile(log, directory, exception.Message);
+        }
+    }
+
+    private void LoadEntry(string path)
+    {
+        try
+        {
+            if (Directory.Exists(path))
+            {
+                LoadFolder(path);
+            }
+            else if (path.EndsWith(".dll", StringComparison.OrdinalIgnoreCase) && Path.GetFileName(path) != "TorchSharp.dll")
+            {
+                Load(path);
+            }
+        }
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
+        {
+            // One that cannot be read costs the others nothing.
+            RefusedFile(log, path, exception.Message);
         }
     }
 
@@ -106,8 +120,9 @@ internal sealed partial class PlugInLoader(ILogger log)
         var taken = new List<string>();
         foreach (var type in modules)
         {
-            var problem = "another plug-in has a class of that name";
-            if (_names.Add(type.FullName!) && PlugInClass.Of(type, out problem) is { } found)
+            var isCatalogues = ModuleCatalog.IsTypeOrBase(type.FullName!);
+            var problem = isCatalogues ? $"it has the name of the built-in type {type.FullName}; put it in a namespace" : "another plug-in has a class of that name";
+            if (!isCatalogues && _names.Add(type.FullName!) && PlugInClass.Of(type, out problem) is { } found)
             {
                 _classes.Add(found);
                 taken.Add(found.FullName);
@@ -115,8 +130,10 @@ internal sealed partial class PlugInLoader(ILogger log)
             }
 
             RefusedClass(log, type.FullName!, problem!);
-            _ = Refused.TryAdd(type.FullName!, problem!);
-            _ = Refused.TryAdd(type.Name, problem!);
+            foreach (var name in new[] { type.FullName!, type.Name }.Where(name => !ModuleCatalog.IsTypeOrBase(name)))
+            {
+                _ = Refused.TryAdd(name, problem!);
+            }
         }
 
         Loaded(log, assembly.GetName().Name ?? path, assembly.GetName().Version?.ToString() ?? "", path, taken.Count == 0 ? "no module types" : string.Join(", ", taken));

@@ -6,23 +6,25 @@ namespace Sconce.Engine.Weights;
 /// <summary>Lazy modules without a shape in a load: as in PyTorch they take the shapes of what is loaded.</summary>
 internal sealed class LazyLoading
 {
-    private readonly List<(LazyNode Node, long Size)> _shaped = [];
+    private readonly List<(LazyNode Node, long Size, bool IsWhole)> _shaped = [];
     private readonly Dictionary<string, long[]> _shapes = new(StringComparer.Ordinal);
     private readonly Dictionary<string, string> _refused = new(StringComparer.Ordinal);
 
     public LazyLoading(ModuleNode subtree, IReadOnlyList<StateEntryInfo> entries)
     {
-        var lazies = ModuleTree.Walk(subtree).Where(at => at.Node is LazyNode { IsShapeless: true }).Select(at => (at.Path, Node: (LazyNode)at.Node)).ToList();
+        // A shared one has keys under each of its names.
+        var lazies = ModuleTree.AllPaths(subtree).Where(at => at.Node is LazyNode { IsShapeless: true }).GroupBy(at => (LazyNode)at.Node, at => at.Path).ToList();
         if (lazies.Count == 0)
         {
             return;
         }
 
         var given = entries.GroupBy(entry => entry.Key, StringComparer.Ordinal).ToDictionary(group => group.Key, group => (long[])[.. group.First().Shape], StringComparer.Ordinal);
-        foreach (var (path, node) in lazies)
+        foreach (var lazy in lazies)
         {
-            var names = node.Parameters.Select(p => p.Name).Concat(node.Buffers.Select(b => b.Name)).Where(node.IsUninitialized).Select(name => (Name: name, Key: ModuleTree.Join(path, name))).ToList();
-            var known = names.Where(name => given.ContainsKey(name.Key)).ToList();
+            var node = lazy.Key;
+            var names = node.Parameters.Select(p => p.Name).Concat(node.Buffers.Select(b => b.Name)).Where(node.IsUninitialized).ToList();
+            var known = lazy.SelectMany(path => names.Select(name => (Name: name, Key: ModuleTree.Join(path, name)))).Where(name => given.ContainsKey(name.Key)).ToList();
             if (known.Count == 0)
             {
                 continue;
@@ -38,10 +40,13 @@ internal sealed class LazyLoading
             {
                 foreach (var (name, shape) in node.ShapesFor(size))
                 {
-                    _shapes[ModuleTree.Join(path, name)] = shape;
+                    foreach (var path in lazy)
+                    {
+                        _shapes[ModuleTree.Join(path, name)] = shape;
+                    }
                 }
 
-                _shaped.Add((node, size));
+                _shaped.Add((node, size, names.All(name => known.Exists(one => one.Name == name))));
             }
             catch (EngineException exception)
             {
@@ -64,12 +69,23 @@ internal sealed class LazyLoading
     /// <summary>The shape that a key's tensor will have; null where that is the one it has.</summary>
     public long[]? ShapeOf(string key) => _shapes.GetValueOrDefault(key);
 
-    /// <summary>Gives the modules their shapes.</summary>
+    /// <summary>Gives the modules their shapes; all of them or, where one fails, none. Initial values are drawn where not everything is loaded.</summary>
     public void Materialize()
     {
-        foreach (var (node, size) in _shaped)
+        try
         {
-            node.Materialize(size);
+            foreach (var (node, size, isWhole) in _shaped)
+            {
+                node.Materialize(size, initialise: !isWhole);
+            }
+        }
+        catch
+        {
+            Undo();
+            throw;
         }
     }
+
+    /// <summary>Takes the shapes back.</summary>
+    public void Undo() => _shaped.ForEach(shaped => shaped.Node.Undo());
 }

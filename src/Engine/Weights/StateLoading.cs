@@ -29,8 +29,17 @@ public static class StateLoading
         // What can fail for lack of memory happens before the first value is in place. As in PyTorch the last name of a shared tensor in the
         // order of the state dict decides what it holds, whatever the order of the entries.
         lazy.Materialize();
-        var converted = entries.Zip(targets).Where(pair => pair.Second.Entry is not null).OrderBy(pair => pair.Second.Place)
-            .Select(pair => Converted(pair.Second.Entry!, pair.First.Value)).ToList();
+        List<(StateEntry Target, Tensor Value)> converted;
+        try
+        {
+            converted = [.. entries.Zip(targets).Where(pair => pair.Second.Entry is not null).OrderBy(pair => pair.Second.Place).Select(pair => Converted(pair.Second.Entry!, pair.First.Value))];
+        }
+        catch
+        {
+            lazy.Undo();
+            throw;
+        }
+
         foreach (var (target, value) in converted)
         {
             if (target.IsExtraState)

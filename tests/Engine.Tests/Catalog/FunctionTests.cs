@@ -57,6 +57,37 @@ public sealed class FunctionTests : IDisposable
         Assert.Contains("divided by zero", Refused(() => Apply("div", [ones(2, dtype: ScalarType.Int32), zeros(2, dtype: ScalarType.Int32)], ("rounding_mode", mode))).Message);
 
     [Theory]
+    [InlineData(ScalarType.Int8)]
+    [InlineData(ScalarType.Int16)]
+    [InlineData(ScalarType.Int32)]
+    [InlineData(ScalarType.Int64)]
+    public void Div_least_integer_by_minus_one_wraps(ScalarType type)
+    {
+        var least = type switch { ScalarType.Int8 => sbyte.MinValue, ScalarType.Int16 => short.MinValue, ScalarType.Int32 => int.MinValue, _ => long.MinValue };
+        var x = tensor(new[] { least, 7, -7, 8 }).to_type(type);
+        var divisor = tensor(new long[] { -1, -1, -1, 3 }).to_type(type);
+
+        foreach (var quotient in (Tensor[])[Apply("div", [x, divisor], ("rounding_mode", "trunc")).Tensor!, Apply("div", [x, divisor], ("rounding_mode", "floor")).Tensor!])
+        {
+            Assert.Equal(type, quotient.dtype);
+            Assert.Equal([least, -7, 7, 2], quotient.to_type(ScalarType.Int64).data<long>().ToArray());
+        }
+
+        Assert.Equal([least, -7, 7, -8], Apply("div", [x], ("other", -1.0), ("rounding_mode", "trunc")).Tensor!.to_type(ScalarType.Int64).data<long>().ToArray());
+    }
+
+    [Theory]
+    [InlineData(new long[] { 1, 8, 64 }, new long[] { 1, 100, 64 }, new long[] { 1, 4096, 64 })]
+    [InlineData(new long[] { 1, 8, 64 }, new long[] { 1, 4096, 64 }, new long[] { 1, 100, 64 })]
+    [InlineData(new long[] { 1, 8, 64 }, new long[] { 1, 8, 32 }, new long[] { 1, 8, 64 })]
+    [InlineData(new long[] { 64 }, new long[] { 64 }, new long[] { 64 })]
+    public void Attention_of_shapes_that_do_not_fit_is_refused_before_the_kernel_reads_past_them(long[] query, long[] key, long[] value)
+    {
+        Tensor[] inputs = query.Length == 1 ? [rand(query), rand(key), rand(value)] : [rand(query).unsqueeze(0), rand(key).unsqueeze(0), rand(value).unsqueeze(0)];
+        Assert.Contains("a key [*, S, E]", Refused(() => Apply("scaled_dot_product_attention", inputs)).Message);
+    }
+
+    [Theory]
     [InlineData(3.0, 4)]
     [InlineData(10.0, 1)]
     [InlineData(1.0, 10)]

@@ -171,7 +171,10 @@ public sealed class ModelTests
     [InlineData("spec.args.num_classes", "at least 1", "vgg11", "num_classes", 0.0)]
     [InlineData("spec.args", "64 bits", "UNet", "in_channels", 9e15)]
     [InlineData("spec.args", "submodules", "GPT2Model", "n_layer", 1000.0)]
-    [InlineData("spec.args", "n_embd", "GPT2Model", "n_embd", 10.0)]
+    [InlineData("spec.args.n_head", "divide n_embd", "GPT2Model", "n_embd", 10.0)]
+    [InlineData("spec.args.n_head", "2147483647", "GPT2Model", "n_head", 4294967297.0)]
+    [InlineData("spec.args.num_attention_heads", "2147483647", "BertModel", "num_attention_heads", 4294967297.0)]
+    [InlineData("spec.args.nhead", "divide d_model", "Transformer", "nhead", 3.0)]
     public void Bad_arguments_are_blamed_on_what_the_caller_wrote(string field, string text, string type, string name, double value)
     {
         var error = Spec.Refused(() => ModuleBuilder.EstimateBytes(Spec.Of(type, (name, value)), ElementType.Float32));

@@ -20,6 +20,7 @@ public sealed class ModuleTraitsTests
         Assert.Equal(new ModuleTraits(true, false), ModuleTraits.Of(Wired("dropout")));
         Assert.Equal(new ModuleTraits(true, true), ModuleTraits.Of(Wired("dropout", ("training", true))));
         Assert.Equal(new ModuleTraits(true, true), ModuleTraits.Of(Wired("scaled_dot_product_attention", ("dropout_p", 0.5))));
+        Assert.Equal(new ModuleTraits(true, true), ModuleTraits.Of(Wired("fractional_max_pool2d")));
         Assert.Equal(new ModuleTraits(false, false), ModuleTraits.Of(Wired("relu")));
     }
 

@@ -96,6 +96,49 @@ public sealed class LazyTests
         Assert.Equal(2, ModuleTree.Uninitialized(tree.Root).Count);
     }
 
+    [Fact]
+    public void Load_of_one_that_is_shared_takes_the_keys_of_all_its_names()
+    {
+        using var scope = NewDisposeScope();
+        using var tree = Spec.Build(Spec.Sequential(Spec.Named("a", Spec.Of("LazyLinear", ("out_features", 3.0))), Spec.Shared("b", "a")));
+        Assert.Equal(["a.weight", "a.bias", "b.weight", "b.bias"], ModuleTree.Uninitialized(tree.Root));
+        var weight = rand(3, 3);
+
+        _ = StateLoading.Load(tree.Root, [("a.weight", zeros(3, 3)), ("a.bias", zeros(3)), ("b.weight", weight), ("b.bias", ones(3))], strict: true);
+
+        // The last name decides, as in PyTorch.
+        Assert.Equal(0, Spec.MaxDifference(weight, ModuleTree.State(tree.Root)[0].Tensor));
+        Assert.Equal("Linear", tree.Find("b").TypeName);
+    }
+
+    [Fact]
+    public void Load_that_fails_at_a_later_lazy_module_takes_the_shapes_of_the_others_back()
+    {
+        using var scope = NewDisposeScope();
+        using var tree = Spec.Build(Spec.Sequential(Linear, Linear));
+        ((LazyNode)tree.Find("1")).Reserve = _ => throw EngineException.Exhausted("memory", new QuotaRef("memory_budget_bytes", 1, 0, 0));
+
+        Assert.Equal(EngineError.ResourceExhausted, Spec.Refused(() => StateLoading.Load(tree.Root, [("0.weight", rand(3, 4)), ("0.bias", rand(3)), ("1.weight", rand(3, 3)), ("1.bias", rand(3))], strict: true)).Error);
+
+        Assert.Equal(["LazyLinear", "LazyLinear"], tree.Root.Children.Select(child => child.Value.TypeName));
+        Assert.Equal(4, ModuleTree.Uninitialized(tree.Root).Count);
+        Assert.Equal([2, 3], tree.Find("0").Call(new CallArguments(TensorTree.Of(ones(2, 5))), new CallContext()).Tensor!.shape);
+    }
+
+    [Fact]
+    public void Load_of_every_value_draws_none()
+    {
+        using var scope = NewDisposeScope();
+        using var tree = Spec.Build(Linear);
+        manual_seed(5);
+        var expected = rand(1).item<float>();
+        manual_seed(5);
+
+        _ = StateLoading.Load(tree.Root, [("weight", ones(3, 4)), ("bias", ones(3))], strict: true);
+
+        Assert.Equal(expected, rand(1).item<float>());
+    }
+
     [Theory]
     [InlineData("LazyConv2d", "{\"out_channels\":8,\"kernel_size\":3,\"groups\":4}", new long[] { 1, 3, 5, 5 }, "groups")]
     [InlineData("LazyConv2d", "{\"out_channels\":8,\"kernel_size\":3}", new long[] { 3, 5 }, "4 dimensions")]

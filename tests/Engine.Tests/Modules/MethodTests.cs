@@ -12,6 +12,31 @@ public sealed class MethodTests
 {
     private static readonly ModuleSpec Adaptive = Spec.Of("AdaptiveLogSoftmaxWithLoss", ("in_features", 8.0), ("n_classes", 12.0), ("cutoffs", new object?[] { 3.0, 7.0 }), ("div_value", 2.0));
 
+    [Theory]
+    [InlineData(11, 1.1, 9)]
+    [InlineData(13, 1.3, 9)]
+    [InlineData(16, 1.6, 9)]
+    [InlineData(8, 2, 4)]
+    [InlineData(5, 4, 1)]
+    public void Adaptive_softmax_has_the_sizes_of_Pythons_floor_division(double features, double divisor, long expected)
+    {
+        using var tree = Spec.Build(Spec.Of("AdaptiveLogSoftmaxWithLoss", ("in_features", features), ("n_classes", 12.0), ("cutoffs", new object?[] { 3.0 }), ("div_value", divisor)));
+
+        Assert.Equal([expected, (long)features], ModuleTree.State(tree.Root).Single(entry => entry.Key == "tail.0.0.weight").Tensor.shape);
+    }
+
+    [Fact]
+    public void Adaptive_softmax_resets_its_head_and_its_tail()
+    {
+        using var scope = NewDisposeScope();
+        using var tree = Spec.Build(Adaptive);
+        var before = ModuleTree.State(tree.Root).Select(entry => entry.Tensor.clone()).ToList();
+
+        Assert.Equal([""], Initializers.Apply(tree.Root, new ApplyPlan("reset_parameters") { Type = "AdaptiveLogSoftmaxWithLoss" }));
+
+        Assert.All(before.Zip(ModuleTree.State(tree.Root)), pair => Assert.NotEqual(0, Spec.MaxDifference(pair.First, pair.Second.Tensor)));
+    }
+
     [Fact]
     public void Log_prob_and_predict_agree_with_forward()
     {

@@ -175,8 +175,28 @@ public sealed class RegistrationTests : IDisposable
         Assert.Equal([1, 5], graph.Run(ones(1, 2)).shape);
         var error = Refused(() => register.Module("", "fc", Build(Of("Bilinear", ("in1_features", 1.0), ("in2_features", 1.0), ("out_features", 1.0))).Root, "spec"));
         Assert.Contains("1 inputs were given", error.Message);
-        Refused(() => register.Module("", "fc", Build(new ModuleSpec("ModuleList")).Root, "spec"));
+        Assert.Equal("spec", Assert.Single(error.Fields).Field);
+        Assert.Equal("share", Assert.Single(Refused(() => register.Module("", "fc", Build(new ModuleSpec("ModuleList")).Root, "share")).Fields).Field);
         Assert.Equal([1, 5], graph.Run(ones(1, 2)).shape);
+    }
+
+    [Fact]
+    public void What_a_wiring_reads_cannot_become_None()
+    {
+        using var graph = Build(Graph(["x"], ["y"], [new WiringStep("b", null, null, [], new Dictionary<string, object?>(), []) { Parameter = "fc.bias" }, Call("h", "fc", "x"), Function("y", "add", ["h", "b"])], Named("fc", Linear(2, 2))));
+        var register = new Registration(graph, new BuildLimits(), _ => null);
+
+        var error = Refused(() => register.Parameter("fc", "bias", null, requiresGrad: true));
+
+        Assert.Equal((EngineError.FailedPrecondition, "TENSOR_READ"), (error.Error, error.Reason));
+        Assert.Equal([1, 2], graph.Run(ones(1, 2)).shape);
+    }
+
+    [Fact]
+    public void Sizes_are_blamed_on_what_the_request_gave()
+    {
+        var register = new Registration(_net, new BuildLimits(MaxModules: 6), _ => null);
+        Assert.Equal("share", Assert.Single(Refused(() => register.Module("", "again", _net.Find("body"), "share")).Fields).Field);
     }
 
     [Fact]

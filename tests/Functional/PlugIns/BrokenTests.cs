@@ -216,6 +216,9 @@ public sealed class BrokenTests(PlugInServer server) : IClassFixture<PlugInServe
         var output = await model.ForwardAsync(Row);
         Assert.Equal([7, 14], output.Tensor.As<float>().ToArray());
         _ = await RefusedAsync(Nn.Module("Conv2d"), StatusCode.InvalidArgument, "kernel_size");
+        _ = await NewAsync(Nn.Sequential(Nn.Module("Conv1d", ("in_channels", 1), ("out_channels", 1), ("kernel_size", 1))));
+        var softmin = await (await NewAsync(Nn.Module("Softmin", ("dim", -1)))).ForwardAsync(Row);
+        Assert.Equal(1, softmin.Tensor.As<float>().ToArray().Sum(), 5);
     }
 
     [Fact]

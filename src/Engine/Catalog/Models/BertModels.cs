@@ -13,7 +13,7 @@ internal static class BertModels
     private static readonly Argument Dropout = Float("hidden_dropout_prob").Between(0, 1).Or(0.1);
 
     private static readonly Argument[] Attention =
-        [Int("num_attention_heads").AtLeast(1).Or(12L), Float("attention_probs_dropout_prob").Between(0, 1).Or(0.1), Text("attn_implementation", "sdpa", "eager").Or("sdpa")];
+        [Int("num_attention_heads").Between(1, int.MaxValue).Or(12L), Float("attention_probs_dropout_prob").Between(0, 1).Or(0.1), Text("attn_implementation", "sdpa", "eager").Or("sdpa")];
 
     private static readonly Argument[] Inner = [Int("intermediate_size").AtLeast(1).Or(3072L), Text("hidden_act", "gelu", "gelu_new", "relu", "silu", "tanh").Or("gelu")];
 
@@ -50,9 +50,9 @@ internal static class BertModels
         ModelTypes.Of("BertEncoder", "Module", [Layers, .. Layer], ["hidden_states", "attention_mask?"], Encoder),
         ModelTypes.Of("BertPooler", "Module", [Width], ["hidden_states"], Pooler),
         ModelTypes.Of("BertModel", "Module", [.. Model, Bool("add_pooling_layer", true)], Inputs, Bert, (node, args) => TransformerInitial.Draw(node, args.Float("initializer_range")),
-            ["last_hidden_state", "pooler_output?"]),
+            ["last_hidden_state", "pooler_output?"], drawsAll: true),
         ModelTypes.Of("BertForSequenceClassification", "Module", [.. Model, Int("num_labels").AtLeast(1).Or(2L), Float("classifier_dropout").Between(0, 1).OrNone()], Inputs, Classifier,
-            (node, args) => TransformerInitial.Draw(node, args.Float("initializer_range")), ["logits"]),
+            (node, args) => TransformerInitial.Draw(node, args.Float("initializer_range")), ["logits"], drawsAll: true),
     ];
 
     private static ModuleSpec Bert(BoundArguments args)

@@ -12,7 +12,7 @@ internal static class Gpt2Models
 
     private static readonly Argument[] Attention =
     [
-        Int("n_head").AtLeast(1).Or(12L), Float("resid_pdrop").Between(0, 1).Or(0.1), Float("attn_pdrop").Between(0, 1).Or(0.1), Bool("scale_attn_weights", true),
+        Int("n_head").Between(1, int.MaxValue).Or(12L), Float("resid_pdrop").Between(0, 1).Or(0.1), Float("attn_pdrop").Between(0, 1).Or(0.1), Bool("scale_attn_weights", true),
         Text("attn_implementation", "sdpa", "eager").Or("sdpa"),
     ];
 

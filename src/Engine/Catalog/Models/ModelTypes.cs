@@ -28,14 +28,15 @@ internal static class ModelTypes
     /// <param name="inputs">Names of forward's inputs.</param>
     /// <param name="expand">What it stands for.</param>
     /// <param name="initialise">Draws what its constructor draws after its children's initial values.</param>
+    /// <param name="drawsAll">Whether that is every value, so that the children need not draw theirs.</param>
     /// <param name="outputs">Names of forward's outputs; null for one.</param>
     public static ModuleType Of(
         string name, string @base, IReadOnlyList<Argument> arguments, IReadOnlyList<string> inputs, Func<BoundArguments, ModuleSpec> expand, Action<ModuleNode, BoundArguments>? initialise = null,
-        string[]? outputs = null) =>
+        string[]? outputs = null, bool drawsAll = false) =>
         new(name, @base, "", arguments, inputs, (origin, context) =>
         {
             var spec = expand(origin.Args);
-            var parts = new Parts(context.CreateParts(spec, origin), spec.Wiring, initialise is null ? null : node => initialise(node, origin.Args));
+            var parts = new Parts(drawsAll ? context.WithoutValues(() => context.CreateParts(spec, origin)) : context.CreateParts(spec, origin), spec.Wiring, initialise is null ? null : node => initialise(node, origin.Args));
             return spec.Wiring is null ? new SequentialNode(origin, parts) : new GraphNode(origin, parts);
         })
         {
