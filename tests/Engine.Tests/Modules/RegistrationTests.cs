@@ -45,6 +45,13 @@ public sealed class RegistrationTests : IDisposable
         Assert.Equal(["scale", "shift", "more"], _net.Find("body").Parameters.Select(p => p.Name));
     }
 
+    [Fact]
+    public void The_state_dicts_own_key_is_nobodys_name_in_a_spec_either()
+    {
+        Assert.Equal("spec.args.names", Assert.Single(Refused(() => Build(Of("ParameterDict", ("names", new object?[] { "_extra_state" }), ("shapes", new object?[] { new object?[] { 2.0 } })))).Fields).Field);
+        Assert.Equal("spec.children[0].name", Assert.Single(Refused(() => Build(Sequential(Named("_extra_state", Linear(1, 1))))).Fields).Field);
+    }
+
     [Theory]
     [InlineData("", "expected 1 to 128 characters")]
     [InlineData("a.b", "no \".\"")]
