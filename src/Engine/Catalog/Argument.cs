@@ -117,7 +117,7 @@ internal sealed record Argument
                 ArgumentKind.Bool => "bool",
                 ArgumentKind.Text => Choices.Count == 0 ? "string" : OneOf(),
                 ArgumentKind.Ints => many + "int",
-                ArgumentKind.Floats => Length == 0 ? "float or list of float" : "float or list of float",
+                ArgumentKind.Floats => "float or list of float",
                 ArgumentKind.Dtype => "dtype",
                 ArgumentKind.Texts => "list of string",
                 ArgumentKind.Shapes => "list of lists of int",

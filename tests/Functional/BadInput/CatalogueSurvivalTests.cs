@@ -19,6 +19,7 @@ public sealed class CatalogueSurvivalTests
     private static readonly int Builds = Setting("SCONCE_SURVIVAL_BUILDS", 16);
     private static readonly int Seed = Setting("SCONCE_SURVIVAL_SEED", 20261124);
     private const int Forwards = 4;
+    private const int Contents = 10;
     private const long MemoryLimit = 6L << 30;
     private static readonly TimeSpan CallLimit = TimeSpan.FromSeconds(20);
 
@@ -85,10 +86,11 @@ public sealed class CatalogueSurvivalTests
             var request = new ForwardRequest { Module = name, RecordGraph = _random.Next(3) == 0 };
             var required = type.Inputs.Count(input => !input.EndsWith('?'));
             var count = _random.Next(8) == 0 ? _random.Next(5) : _random.Next(required, type.Inputs.Count + 1);
-            var shape = Shape();
+            var (shape, content) = (Shape(), _random.Next(4) == 0 ? -1 : _random.Next(Contents));
             for (var input = 0; input < count; input++)
             {
-                request.Inputs.Add(Tensor(_random.Next(3) == 0 ? Shape() : shape));
+                // Mostly of one dtype, and of shapes that agree or almost do: others are refused at the first look.
+                request.Inputs.Add(Tensor(_random.Next(6) switch { 0 => Shape(), 1 or 2 => Varied(shape), _ => shape }, content));
             }
 
             var what = $"{string.Join(", ", request.Inputs.Select(tensor => $"{tensor.Dtype} {tensor.Shape}"))} of {spec}";
@@ -260,6 +262,12 @@ public sealed class CatalogueSurvivalTests
         }
 
         var type = argument.Type;
+        var choices = type.Split('"').Where((_, i) => i % 2 == 1).ToList();
+        if (choices.Count > 0 && (!type.StartsWith("int", StringComparison.Ordinal) || _random.Next(3) == 0))
+        {
+            return Value.ForString(choices[_random.Next(choices.Count)]);
+        }
+
         if (type.Contains("list", StringComparison.Ordinal) && _random.Next(2) == 0)
         {
             return Value.ForList([.. Enumerable.Range(0, _random.Next(1, 4)).Select(_ => Value.ForNumber(Integer()))]);
@@ -293,6 +301,7 @@ public sealed class CatalogueSurvivalTests
         4 => 1L << 40,
         5 => 1L << 62,
         6 => 100,
+        7 => long.MinValue,
         _ => _random.Next(1, 5),
     };
 
@@ -313,13 +322,32 @@ public sealed class CatalogueSurvivalTests
         _ => [1, 1, 1, 1, 1, 1, 2],
     };
 
-    private Tensor Tensor(long[] shape)
+    /// <summary>A shape that differs in one dimension.</summary>
+    private long[] Varied(long[] shape)
+    {
+        long[] varied = [.. shape];
+        if (varied.Length > 0)
+        {
+            varied[_random.Next(varied.Length)] = _random.Next(5) switch { 0 => 1, 1 => 2, 2 => 5, 3 => 33, _ => 257 };
+        }
+
+        return varied;
+    }
+
+    /// <summary>A tensor.</summary>
+    /// <param name="shape">Its shape.</param>
+    /// <param name="content">Which of the contents; below 0 is any.</param>
+    private Tensor Tensor(long[] shape, int content = -1)
     {
         var elements = (int)shape.Aggregate(1L, (a, b) => a * b);
-        switch (_random.Next(8))
+        switch (content < 0 ? _random.Next(Contents) : content)
         {
             case 0:
                 return Wire.Longs(shape, [.. Enumerable.Range(0, elements).Select(_ => (long)_random.Next(-1, 4))]);
+            case 6:
+                return Wire.Longs(shape, [.. Enumerable.Range(0, elements).Select(_ => _random.Next(3) switch { 0 => long.MinValue, 1 => -1, _ => 1 })]);
+            case 7:
+                return Wire.Of(DataType.Int32, shape, [.. Enumerable.Range(0, elements).SelectMany(_ => BitConverter.GetBytes(_random.Next(3) switch { 0 => int.MinValue, 1 => -1, _ => 1 }))]);
             case 1:
                 return Wire.Longs(shape, [.. Enumerable.Range(0, elements).Select(_ => _random.NextInt64())]);
             case 2:
