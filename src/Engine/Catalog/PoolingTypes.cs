@@ -95,12 +95,13 @@ internal static class PoolingTypes
             {
                 var size = SizeFor(inputs[0]!, wanted);
                 mode.Memory?.Need(inputs[0]!, inputs[0]!.shape.AsSpan(0, (int)inputs[0]!.Dimensions - n), TensorSize.Product(size));
-                return TensorTree.Of(n switch
+                var walked = Walked(size);
+                return TensorTree.Of(Widened(size, n switch
                 {
-                    1 => F.adaptive_avg_pool1d(inputs[0]!, size[0]),
-                    2 => F.adaptive_avg_pool2d(inputs[0]!, size),
-                    _ => F.adaptive_avg_pool3d(inputs[0]!, size),
-                });
+                    1 => F.adaptive_avg_pool1d(inputs[0]!, walked[0]),
+                    2 => F.adaptive_avg_pool2d(inputs[0]!, walked),
+                    _ => F.adaptive_avg_pool3d(inputs[0]!, walked),
+                }));
             };
         });
 
@@ -112,13 +113,14 @@ internal static class PoolingTypes
             {
                 var size = SizeFor(inputs[0]!, wanted);
                 mode.Memory?.Need(inputs[0]!, inputs[0]!.shape.AsSpan(0, (int)inputs[0]!.Dimensions - n), TensorSize.Product(size));
-                var both = n switch
+                var walked = Walked(size);
+                var (values, places) = n switch
                 {
-                    1 => F.adaptive_max_pool1d_with_indices(inputs[0]!, size[0]),
-                    2 => F.adaptive_max_pool2d_with_indices(inputs[0]!, size),
-                    _ => NativeFunctions.AdaptiveMaxPool3d(inputs[0]!, size),
+                    1 => F.adaptive_max_pool1d_with_indices(inputs[0]!, walked[0]),
+                    2 => F.adaptive_max_pool2d_with_indices(inputs[0]!, walked),
+                    _ => NativeFunctions.AdaptiveMaxPool3d(inputs[0]!, walked),
                 };
-                return indices ? Both(both) : TensorTree.Of(both.Item1);
+                return indices ? Both((Widened(size, values), Widened(size, places))) : TensorTree.Of(Widened(size, values));
             };
         });
 
@@ -196,6 +198,11 @@ internal static class PoolingTypes
     }
 
     private static TensorTree Both((Tensor Values, Tensor Indices) result) => TensorTree.Tuple(TensorTree.Of(result.Values), TensorTree.Of(result.Indices));
+
+    // libtorch walks through the windows of an output without elements too; one window in each other dimension is enough for that.
+    private static long[] Walked(long[] size) => size.Contains(0) ? [.. size.Select(s => Math.Min(s, 1))] : size;
+
+    private static Tensor Widened(long[] size, Tensor result) => size.Contains(0) ? result.expand([.. result.shape[..^size.Length], .. size]) : result;
 
     // None keeps a dimension as the input has it.
     private static long[] SizeFor(Tensor input, long[] wanted)

@@ -57,6 +57,14 @@ public sealed class FunctionTests : IDisposable
         Assert.Contains("divided by zero", Refused(() => Apply("div", [ones(2, dtype: ScalarType.Int32), zeros(2, dtype: ScalarType.Int32)], ("rounding_mode", mode))).Message);
 
     [Theory]
+    [InlineData("adaptive_avg_pool2d")]
+    [InlineData("adaptive_max_pool2d")]
+    public void Adaptive_pooling_to_nothing_takes_no_time(string function)
+    {
+        Assert.Equal([2, 3, 1L << 40, 0], Apply(function, [rand([2, 3, 4, 4])], ("output_size", new object?[] { (double)(1L << 40), 0.0 })).Tensor!.shape);
+    }
+
+    [Theory]
     [InlineData(ScalarType.Int8)]
     [InlineData(ScalarType.Int16)]
     [InlineData(ScalarType.Int32)]
