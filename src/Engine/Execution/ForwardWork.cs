@@ -51,9 +51,11 @@ internal sealed class ForwardWork(ModuleState state, HostServices host, ForwardC
         }
 
         var run = CallHooks.Plan(state, host, hooks, HeldModules?.States ?? NoOthers);
-        // Without a delegate where there is no need of one.
-        return state.MovingBuffers.Count > 0 ? state.OrRestored(() => Run(node, run)) : Run(node, run);
+        return HeldModules is null ? Restoring(node, run) : HeldModules.OrRestored(() => Restoring(node, run));
     }
+
+    // Without a delegate where there is no need of one.
+    private ForwardOutcome Restoring(ModuleNode node, HookRun? run) => state.MovingBuffers.Count > 0 ? state.OrRestored(() => Run(node, run)) : Run(node, run);
 
     private ForwardOutcome Run(ModuleNode node, HookRun? run)
     {
