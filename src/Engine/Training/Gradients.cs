@@ -51,7 +51,7 @@ public static class Gradients
         clip.Check();
         using var noGrad = no_grad();
         using var scope = NewDisposeScope();
-        var gradients = Present(ModuleTree.NamedParameters(node)).Select(entry => clip.MaxNorm is null ? Dense(entry.Name, entry.Gradient) : Followed(entry.Name, entry.Gradient)).ToList();
+        var gradients = Present(ModuleTree.NamedParameters(node)).Select(entry => Followed(entry.Name, entry.Gradient)).ToList();
         if (clip.ClipValue is { } limit)
         {
             foreach (var gradient in gradients)
@@ -174,7 +174,7 @@ public static class Gradients
     internal static Tensor Dense(string name, Tensor gradient) => !gradient.is_sparse ? gradient : throw EngineException.Precondition("SPARSE_GRADIENT",
         $"the gradient of {EngineException.Quote(name)} is sparse, which optimizers and clipping here do not take; build its Embedding with sparse=false");
 
-    /// <summary>The gradient, which must be dense and of numbers that a step or a norm can take: a conversion may have made integers of it.</summary>
+    /// <summary>The gradient, which must be dense and of numbers that a step can take: a conversion may have made integers of it.</summary>
     /// <exception cref="EngineException">It is sparse, or of another dtype.</exception>
     internal static Tensor Followed(string name, Tensor gradient)
     {
@@ -188,7 +188,7 @@ public static class Gradients
         if (!tensor.is_floating_point() && !tensor.is_complex())
         {
             throw EngineException.Precondition("NOT_FLOATING",
-                $"the {what} {EngineException.Quote(name)} is {tensor.dtype.ToElementType().Name()}, which optimizers and norms do not take; convert the module to a floating dtype", new ResourceRef("parameter", name));
+                $"the {what} {EngineException.Quote(name)} is {tensor.dtype.ToElementType().Name()}, which optimizers and clipping do not take; convert the module to a floating dtype", new ResourceRef("parameter", name));
         }
     }
 

@@ -1,5 +1,6 @@
 using System.Globalization;
 using Sconce.Engine.Modules;
+using Sconce.Engine.Tensors;
 using Sconce.Engine.Training.Optimizers;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -125,6 +126,10 @@ public sealed class HostedOptimizer : IDisposable
         foreach (var (parameter, tensor) in _groups[0].Parameters)
         {
             Gradients.CheckType("parameter", parameter, tensor);
+            if (tensor.is_complex())
+            {
+                throw EngineException.Precondition("COMPLEX_PARAMETER", $"the parameter {EngineException.Quote(parameter)} is {tensor.dtype.ToElementType().Name()}; {Type} takes real parameters", Resource);
+            }
         }
 
         var loss = _lbfgs.Step(_groups[0].Options, closure);

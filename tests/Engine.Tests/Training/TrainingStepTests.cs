@@ -139,9 +139,10 @@ public sealed class TrainingStepTests
     [Theory]
     [InlineData("SGD", false)]
     [InlineData("SGD", true)]
+    [InlineData("SGD", true, true)]
     [InlineData("Adam", false)]
     [InlineData("LBFGS", false)]
-    public void Run_over_parameters_of_integers_is_refused_and_changes_nothing(string type, bool clip)
+    public void Run_over_parameters_of_integers_is_refused_and_changes_nothing(string type, bool clip, bool byValue = false)
     {
         using var scope = NewDisposeScope();
         using var tree = Given.Linear();
@@ -155,7 +156,7 @@ public sealed class TrainingStepTests
 
         var error = Assert.Throws<EngineException>(() =>
         {
-            _ = clip ? Gradients.Clip(tree.Root, new GradientClip(1, null)) : null;
+            _ = clip ? Gradients.Clip(tree.Root, byValue ? new GradientClip(null, 0.5) : new GradientClip(1, null)) : null;
             if (type == "LBFGS")
             {
                 optimizer.StepWithClosure(() => 1);
@@ -169,6 +170,24 @@ public sealed class TrainingStepTests
         Assert.Contains("\"weight\"", error.Message, StringComparison.Ordinal);
         Assert.True(weight.equal(before).all().ToBoolean());
         Assert.Equal(0, optimizer.Steps);
+    }
+
+    [Theory]
+    [InlineData(ScalarType.ComplexFloat32, ScalarType.Float32)]
+    [InlineData(ScalarType.ComplexFloat32, ScalarType.ComplexFloat32)]
+    public void Run_LBFGS_over_complex_parameters_is_refused_and_changes_nothing(ScalarType first, ScalarType second)
+    {
+        using var scope = NewDisposeScope();
+        using var tree = Given.Linear();
+        using var optimizer = Given.Optimizer(tree, "LBFGS");
+        var register = new Registration(tree, new BuildLimits(), _ => null);
+        register.Parameter("", "weight", ones([3, 4], dtype: first), requiresGrad: true);
+        register.Parameter("", "bias", ones([3], dtype: second), requiresGrad: true);
+
+        var error = Assert.Throws<EngineException>(() => optimizer.StepWithClosure(() => throw new InvalidOperationException("it ran")));
+
+        Assert.Equal(EngineError.FailedPrecondition, error.Error);
+        Assert.Contains("\"weight\" is complex64", error.Message, StringComparison.Ordinal);
     }
 
     [Fact]
