@@ -67,4 +67,23 @@ public sealed class HookLimitTests
         await module.Register(Edit with { Select = select }).Fails(EngineError.ResourceExhausted, "memory_budget_bytes");
         Assert.Equal(0, host.Ledger.Used(MemoryUse.Hooks));
     }
+
+    [Fact]
+    public async Task A_copy_whose_hooks_the_budget_does_not_hold_leaves_nothing_behind()
+    {
+        await using var host = Host(options => options.MemoryBudgetBytes = 5 << 20);
+        var module = await Doubler(host);
+        for (var i = 0; i < 2; i++)
+        {
+            // The first fits once more, the second does not.
+            await module.Register(On(HookSite.Forward, "0", new SetAction(Values([1 << (18 + i)], new float[1 << (18 + i)]))));
+        }
+
+        var before = host.Ledger.UsedBytes;
+        await host.CopyModuleAsync("m", "", "copy", null, default).Fails(EngineError.ResourceExhausted, "memory_budget_bytes");
+        Assert.Equal(before, host.Ledger.UsedBytes);
+        Assert.Equal(["m"], host.ListModules("").Select(hosted => hosted.Name));
+        await module.RemoveHookAsync((await module.ListHooksAsync("", default)).Hooks[1].Spec.Id, null, default);
+        await host.CopyModuleAsync("m", "", "copy", null, default);
+    }
 }
