@@ -181,13 +181,21 @@ public sealed class EngineHost : IAsyncDisposable
                 var bytes = ModuleTree.BytesOf(module.State.Tree.Find(path));
                 var charge = new MemoryCharge(Ledger, MemoryUse.Modules, "the module", copy, bytes);
                 var hosted = Host(copy, charge, _ => ModuleCopy.DeepCopy(module.State.Tree, path));
-                if (path.Length == 0)
+                try
                 {
-                    // As copy.deepcopy does.
-                    hosted.State.Hooks.CopyFrom(module.State.Hooks);
-                }
+                    if (path.Length == 0)
+                    {
+                        // As copy.deepcopy does.
+                        hosted.State.Hooks.CopyFrom(module.State.Hooks);
+                    }
 
-                return hosted;
+                    return hosted;
+                }
+                catch
+                {
+                    hosted.State.Dispose();
+                    throw;
+                }
             }, cancellationToken).ConfigureAwait(false));
         }
         catch

@@ -49,12 +49,19 @@ internal sealed class ForwardWork(ModuleState state, HostServices host, ForwardC
         }
 
         var run = CallHooks.Plan(state, host, hooks, HeldModules?.States ?? HeldModules.None);
-        // Without a delegate where there is no need of one.
-        return state.MovingBuffers.Count > 0 ? state.OrRestored(() => Drawing(node, run)) : Drawing(node, run);
+        return HeldModules is null ? Restoring(node, run) : HoldingOthers(HeldModules, node, run);
     }
 
-    private ForwardOutcome Drawing(ModuleNode node, HookRun? run) =>
-        run is not null ? WithHooks(node, run) : state.MayDraw ? state.Draw(() => Forward(node, null)) : Forward(node, null);
+    // A closure is made where a method begins that has one: each has its own, so that a call without hooks, statistics and random numbers makes none.
+    private ForwardOutcome HoldingOthers(HeldModules held, ModuleNode node, HookRun? run) => held.OrRestored(() => Restoring(node, run));
+
+    private ForwardOutcome Restoring(ModuleNode node, HookRun? run) => state.MovingBuffers.Count > 0 ? RestoringBuffers(node, run) : Drawing(node, run);
+
+    private ForwardOutcome RestoringBuffers(ModuleNode node, HookRun? run) => state.OrRestored(() => Drawing(node, run));
+
+    private ForwardOutcome Drawing(ModuleNode node, HookRun? run) => run is not null ? WithHooks(node, run) : state.MayDraw ? DrawingAlone(node) : Forward(node, null);
+
+    private ForwardOutcome DrawingAlone(ModuleNode node) => state.Draw(() => Forward(node, null));
 
     protected override void Release()
     {
@@ -107,11 +114,10 @@ internal sealed class ForwardWork(ModuleState state, HostServices host, ForwardC
         }
     }
 
-    // Without a delegate where there is no need of one.
     private TensorTree Call(ModuleNode node, CallArguments arguments, CallContext context) =>
-        call.Method.Length > 0 ? ModuleMethods.Call(node, call.Method, arguments, context)
-        : state.AnyShapeless ? state.Shaping(() => node.Call(arguments, context))
-        : node.Call(arguments, context);
+        call.Method.Length > 0 ? ModuleMethods.Call(node, call.Method, arguments, context) : state.AnyShapeless ? Shaping(node, arguments, context) : node.Call(arguments, context);
+
+    private TensorTree Shaping(ModuleNode node, CallArguments arguments, CallContext context) => state.Shaping(() => node.Call(arguments, context));
 
     private ForwardOutcome Record(ModuleNode node, HookRun? run)
     {

@@ -56,6 +56,9 @@ internal sealed class HeldModules : IDisposable
         }
     }
 
+    /// <summary>Runs a call whose hooks may run these modules; where it fails, the running statistics that it moved are put back.</summary>
+    public T OrRestored<T>(Func<T> work) => _states.Values.Aggregate(work, static (inner, state) => state is { MovingBuffers.Count: > 0 } ? () => state.Restoring(inner) : inner)();
+
     /// <summary>Lets go of every gate.</summary>
     public void Dispose()
     {

@@ -20,6 +20,7 @@ internal sealed class ModuleState : IDisposable
     private ModuleSummary _summary = null!;
     private long _trainableBytes;
     private bool _deleted;
+    private ulong _moves;
     private SharedStateFile? _shared;
 
     /// <summary>Takes over a tree and the charge for it.</summary>
@@ -100,17 +101,23 @@ internal sealed class ModuleState : IDisposable
     {
         if (MovingBuffers.Count > 0)
         {
+            _moves++;
             Graphs.InvalidateSpoilt(MovingBuffers);
         }
     }
 
     /// <summary>Runs a call that moves running statistics; where it fails, they are put back.</summary>
-    public T OrRestored<T>(Func<T> work)
+    public T OrRestored<T>(Func<T> work) => Restoring(() =>
     {
         MoveBuffers();
+        return work();
+    });
 
+    /// <summary>Runs a call that may move running statistics; where it fails and has moved them, they are put back.</summary>
+    public T Restoring<T>(Func<T> work)
+    {
         // Freed by the lane's dispose scope.
-        var buffers = MovingBuffers;
+        var (buffers, moves) = (MovingBuffers, _moves);
         var copies = new Tensor[buffers.Count];
         for (var i = 0; i < copies.Length; i++)
         {
@@ -121,7 +128,7 @@ internal sealed class ModuleState : IDisposable
         {
             return work();
         }
-        catch
+        catch when (_moves != moves)
         {
             using (no_grad())
             {

@@ -55,7 +55,7 @@ internal static class TrainingRun
 
         try
         {
-            return step(run);
+            return held is null ? step(run) : held.OrRestored(() => step(run));
         }
         catch (HookStopException stop)
         {

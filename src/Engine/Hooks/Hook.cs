@@ -1,4 +1,4 @@
-using System.Collections.Concurrent;
+using System.Runtime.CompilerServices;
 using System.Security.Cryptography;
 using Sconce.Engine.Execution;
 using Sconce.Engine.Modules;
@@ -12,7 +12,8 @@ namespace Sconce.Engine.Hooks;
 /// </summary>
 internal sealed class Hook : ISessionOwned, IDisposable
 {
-    private readonly ConcurrentDictionary<ModuleNode, VisitCounter> _visits = new(ReferenceEqualityComparer.Instance);
+    // By identity, and weak: a submodule that is replaced goes with its count.
+    private readonly ConditionalWeakTable<ModuleNode, VisitCounter> _visits = [];
     private readonly Tensor?[] _operands;
     private readonly long[] _seeds;
     private readonly MemoryCharge? _charge;
@@ -37,7 +38,7 @@ internal sealed class Hook : ISessionOwned, IDisposable
         _seeds = [.. spec.Actions.Select(action => (action as AddNoiseAction)?.Seed ?? BitConverter.ToInt64(RandomNumberGenerator.GetBytes(8)))];
         try
         {
-            _charge = new MemoryCharge(host.Ledger, MemoryUse.Hooks, "the operands of hook", spec.Id, spec.Actions.Sum(action => action.Operand?.Tensor?.Payload.Data.Length ?? 0));
+            _charge = new MemoryCharge(host.Ledger, MemoryUse.Hooks, "hook", spec.Id, spec.HeldBytes + spec.Actions.Sum(action => (long)(action.Operand?.Tensor?.Payload.Data.Length ?? 0)));
             for (var i = 0; i < _operands.Length; i++)
             {
                 if (spec.Actions[i] is { Operand.Tensor: { } input } action)
@@ -46,7 +47,7 @@ internal sealed class Hook : ISessionOwned, IDisposable
                 }
             }
 
-            _charge.Settle(OperandBytes);
+            _charge.Settle(spec.HeldBytes + OperandBytes);
             Spec = WithoutData(spec);
         }
         catch
@@ -63,7 +64,7 @@ internal sealed class Hook : ISessionOwned, IDisposable
     public Hook(Hook other, HostServices host, HookTable table)
     {
         (Spec, Field, _table, _seeds, Registered) = (other.Spec, other.Field, table, other._seeds, host.Time.GetUtcNow());
-        _charge = new MemoryCharge(host.Ledger, MemoryUse.Hooks, "the operands of hook", Id, other.OperandBytes);
+        _charge = new MemoryCharge(host.Ledger, MemoryUse.Hooks, "hook", Id, Spec.HeldBytes + other.OperandBytes);
         _operands = [.. other._operands.Select(operand => operand?.clone().DetachFromDisposeScope())];
     }
 
@@ -125,7 +126,7 @@ internal sealed class Hook : ISessionOwned, IDisposable
     }
 
     /// <summary>The counter of its visits to a submodule.</summary>
-    public VisitCounter VisitsTo(ModuleNode node) => _visits.GetOrAdd(node, static _ => new VisitCounter());
+    public VisitCounter VisitsTo(ModuleNode node) => _visits.GetValue(node, static _ => new VisitCounter());
 
     /// <summary>Counts a visit and says whether the hook acts on it.</summary>
     public bool Visit(VisitCounter visits, bool training, out ulong call)

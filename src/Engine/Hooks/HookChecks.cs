@@ -7,9 +7,6 @@ namespace Sconce.Engine.Hooks;
 /// <summary>Checks of a hook that need no tensor and no module: which actions its site can take, and numbers in their ranges. All faults are told at once.</summary>
 internal sealed class HookChecks
 {
-    private const int MaxActions = 64;
-    private const int MaxNames = 256;
-
     private readonly List<FieldViolation> _wrong = [];
     private readonly HookSpec _spec;
     private readonly string _field;
@@ -34,6 +31,13 @@ internal sealed class HookChecks
 
     private void Run()
     {
+        HookLimits.Check(_spec, Add);
+        if (_wrong.Count > 0)
+        {
+            // The checks below look at every entry, some of them at every pair.
+            return;
+        }
+
         if (_spec.Id.Length > 0)
         {
             Id(_spec.Id, "id");
@@ -53,10 +57,6 @@ internal sealed class HookChecks
         if (_spec.Names.Count > 0 && (_spec.IsForward || _spec.IsBackward))
         {
             Add("names", $"is set; {_spec.Site} chooses by tensor_index, names are for parameters and state-dict keys");
-        }
-        else if (_spec.Names.Count > MaxNames)
-        {
-            Add("names", $"has {_spec.Names.Count} patterns; at most {MaxNames} are taken");
         }
 
         if (_spec.Target.Kind != HookTargetKind.Path && _spec.Target.Text.Length == 0)
@@ -135,11 +135,6 @@ internal sealed class HookChecks
 
     private void Actions()
     {
-        if (_spec.Actions.Count is 0 or > MaxActions)
-        {
-            Add("actions", $"has {_spec.Actions.Count} actions; 1 to {MaxActions} are taken");
-        }
-
         var ended = false;
         for (var i = 0; i < _spec.Actions.Count; i++)
         {
@@ -275,6 +270,9 @@ internal sealed class HookChecks
                 break;
             case ReduceAction reduce:
                 Reduce(reduce, field);
+                break;
+            case RenameAction { Replacement: var replacement } when replacement.Any(char.IsControl):
+                Add($"{field}.replacement", "holds a control character, which no key does");
                 break;
             case CastAction { Type: var type } when type == ElementType.None || !type.IsDefined():
                 Add($"{field}.dtype", $"is {(int)type}, which is no dtype");

@@ -17,20 +17,26 @@ internal static class HookEdits
     /// <exception cref="EngineException">The value or the operand cannot take it.</exception>
     public static Tensor Apply(HookAction action, Tensor value, Tensor? operand, Func<long> seed) => action switch
     {
-        SetAction set => operand is null ? full_like(value, Number(set.Value, value)) : Fit(operand, value).expand(value.shape).clone(),
+        SetAction set => operand is null ? Full(set.Value, value) : Fit(operand, value).expand(value.shape).clone(),
         AddAction add => Same(operand is null ? value + Number(add.Value, value, add.Scale) : value + (add.Scale == 1 ? Fit(operand, value) : Fit(operand, value) * Scalar(add.Scale, value)), value),
         MulAction mul => Same(operand is null ? value * Number(mul.Value, value) : value * Fit(operand, value), value),
         LerpAction lerp => Lerp(lerp, Floating(value, "lerp"), operand),
-        ClampAction clamp => value.is_complex() ? throw Fails("clamp takes no complex tensor") : value.clamp(clamp.Min is { } min ? Scalar(min, value) : null, clamp.Max is { } max ? Scalar(max, value) : null),
+        ClampAction clamp => value.is_complex() ? throw Fails("clamp takes no complex tensor") : value.clamp(clamp.Min is { } min ? Fit(min, value) : null, clamp.Max is { } max ? Fit(max, value) : null),
         AddNoiseAction noise => Noise(noise, Floating(value, "add_noise"), seed()),
         ProjectOutAction => ProjectOut(Floating(value, "project_out"), operand!),
         ClipNormAction clip => ClipNorm(clip, Floating(value, "clip_norm")),
         _ => throw new InvalidOperationException($"{action.Name} is no edit"),
     };
 
+    /// <summary>A tensor as another that holds one number everywhere.</summary>
+    /// <param name="number">The number.</param>
+    /// <param name="value">The other.</param>
+    /// <exception cref="EngineException">The other's dtype has no such number.</exception>
+    public static Tensor Full(HookOperand number, Tensor value) => full_like(value, Fit(number.Scalar!.Value, value));
+
     private static Tensor Lerp(LerpAction lerp, Tensor value, Tensor? operand)
     {
-        var end = operand is null ? full_like(value, Number(lerp.End, value)) : Fit(operand, value);
+        var end = operand is null ? Full(lerp.End, value) : Fit(operand, value);
         return Same(value + ((end - value) * Scalar(lerp.Weight, value)), value);
     }
 
@@ -106,6 +112,25 @@ internal static class HookEdits
         _ when number == Math.Truncate(number) && Math.Abs(number) <= long.MaxValue / 2 => (Scalar)(long)number,
         _ => throw Fails($"the number {number.ToString(CultureInfo.InvariantCulture)} is no {value.dtype.ToElementType().Name()}, which the tensor holds"),
     };
+
+    // A number that is to be an element, which arithmetic alone may go beyond.
+    private static Scalar Fit(double number, Tensor value)
+    {
+        var (least, most) = value.dtype switch
+        {
+            ScalarType.Float16 => (-65504.0, 65504.0),
+            ScalarType.BFloat16 => (-3.3895313892515355e38, 3.3895313892515355e38),
+            ScalarType.Float32 or ScalarType.ComplexFloat32 => (-(double)float.MaxValue, float.MaxValue),
+            ScalarType.Byte => (byte.MinValue, byte.MaxValue),
+            ScalarType.Int8 => (sbyte.MinValue, sbyte.MaxValue),
+            ScalarType.Int16 => (short.MinValue, short.MaxValue),
+            ScalarType.Int32 => (int.MinValue, int.MaxValue),
+            _ => (double.NegativeInfinity, double.PositiveInfinity),
+        };
+        return double.IsFinite(number) && (number < least || number > most)
+            ? throw Fails($"the number {number.ToString(CultureInfo.InvariantCulture)} is beyond {value.dtype.ToElementType().Name()}, which the tensor holds")
+            : Scalar(number, value);
+    }
 
     private static EngineException Fails(string message) => new(EngineError.InvalidArgument, "HOOK_FAILED", message);
 }

@@ -209,7 +209,7 @@ internal sealed class HookRun(HookPlan plan, HookServices services)
         var tensor = values.SelectMany(value => value.Flatten()).ElementAtOrDefault((int)Math.Min(index, int.MaxValue));
         if (tensor is null)
         {
-            Fail(visit, "tensor_index", EngineException.Invalid("", $"is {index}; there are {values.Sum(value => value.Flatten().Count())} tensors, counted from 0"));
+            FailIndex(visit, values.Sum(value => value.Flatten().Count()));
             return null;
         }
 
@@ -223,23 +223,36 @@ internal sealed class HookRun(HookPlan plan, HookServices services)
 
         if (!ReferenceEquals(result, tensor))
         {
-            replace([.. values.Select(value => value.Map(one => ReferenceEquals(one, tensor) ? result : one))]);
+            // By its place and not by what it is: a module may be called with one tensor twice.
+            var at = 0u;
+            replace([.. values.Select(value => value.Map(one => at++ == index ? result : one))]);
         }
 
         return null;
     }
 
     // Identities on those tensors that hooks ask for and gradients flow through.
-    private IReadOnlyList<TensorTree> Wrap(HookPlace[] places, IReadOnlyList<TensorTree> values, string path)
+    private TensorTree[] Wrap(HookPlace[] places, IReadOnlyList<TensorTree> values, string path)
     {
         var index = 0u;
-        return [.. values.Select(value => value.Map(tensor =>
+        TensorTree[] wrapped = [.. values.Select(value => value.Map(tensor =>
         {
             var at = index++;
             var mine = places.Where(place => (place.Hook.Spec.TensorIndex ?? 0) == at).ToArray();
             return mine.Length > 0 && tensor.requires_grad ? GradientSite.Wrap(tensor, gradient => Chain(mine, gradient, path, at)) : tensor;
         }))];
+
+        // No gradient would ever come to tell.
+        foreach (var place in places.Where(place => place.Hook.IsLive && (place.Hook.Spec.TensorIndex ?? 0) >= index))
+        {
+            FailIndex(new HookVisit(place.Hook, path, place.Hook.Spec.TensorIndex ?? 0, "", 0), index);
+        }
+
+        return wrapped;
     }
+
+    private void FailIndex(in HookVisit visit, long tensors) =>
+        Fail(visit, "tensor_index", EngineException.Invalid("", $"is {visit.TensorIndex}; there are {tensors} tensors, counted from 0"));
 
     private Tensor Chain(HookPlace[] places, Tensor gradient, string path, uint index)
     {

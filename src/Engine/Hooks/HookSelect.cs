@@ -65,8 +65,8 @@ public sealed record HookSelect(HookSplit? Split, IReadOnlyList<HookDim> Dims)
 
         if (select.Slice is { } slice)
         {
-            var (start, stop) = Range(slice, whole.shape[dim]);
-            return stop == start ? whole : whole.slice_scatter(inner, dim, start, stop, slice.Step);
+            var (start, stop, step) = Range(slice, whole.shape[dim]);
+            return stop == start ? whole : whole.slice_scatter(inner, dim, start, stop, step);
         }
 
         using var places = Places(select, whole, dim);
@@ -82,8 +82,8 @@ public sealed record HookSelect(HookSplit? Split, IReadOnlyList<HookDim> Dims)
 
         if (select.Slice is { } slice)
         {
-            var (start, stop) = Range(slice, whole.shape[dim]);
-            return whole.slice(dim, start, stop, slice.Step);
+            var (start, stop, step) = Range(slice, whole.shape[dim]);
+            return whole.slice(dim, start, stop, step);
         }
 
         using var places = Places(select, whole, dim);
@@ -103,11 +103,11 @@ public sealed record HookSelect(HookSplit? Split, IReadOnlyList<HookDim> Dims)
         ? (index < 0 ? index + size : index)
         : throw Fails($"selects index {index} of dimension {dim}, which has {size}");
 
-    // As Python's slice.indices, for steps above zero.
-    private static (long Start, long Stop) Range((long? Start, long? Stop, long Step) slice, long size)
+    // As Python's slice.indices, for steps above zero. Every step beyond the size is the same one, which libtorch's arithmetic does not overflow at.
+    private static (long Start, long Stop, long Step) Range((long? Start, long? Stop, long Step) slice, long size)
     {
         var start = Clip(slice.Start ?? 0);
-        return (start, Math.Max(start, Clip(slice.Stop ?? size)));
+        return (start, Math.Max(start, Clip(slice.Stop ?? size)), Math.Min(slice.Step, size + 1));
 
         long Clip(long index) => Math.Clamp(index < 0 ? index + size : index, 0, size);
     }

@@ -26,6 +26,11 @@ internal sealed record HookServices(string Module, ModuleTree Tree, HostServices
         var dot = key.LastIndexOf('.');
         var node = ModuleTree.Find(Tree.Root, dot < 0 ? "" : key[..dot]);
         var name = key[(dot + 1)..];
+        if (node?.IsUninitialized(name) == true)
+        {
+            throw LazyNode.NotYet([key]);
+        }
+
         return node?.Parameters.Where(parameter => parameter.Name == name).Select(parameter => parameter.Parameter).FirstOrDefault()
             ?? node?.Buffers.Where(buffer => buffer.Name == name).Select(buffer => buffer.Tensor).FirstOrDefault()
             ?? throw EngineException.NotFound("parameter or buffer", key, "keys are those of the state dict");

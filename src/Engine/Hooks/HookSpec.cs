@@ -98,6 +98,10 @@ public sealed record HookSpec
     /// <summary>The session that owns it; empty for none.</summary>
     public string Session { get; init; } = "";
 
+    /// <summary>Bytes of what a caller can make as long as a message: words and lists of indexes. Operands are counted apart.</summary>
+    internal long HeldBytes => (sizeof(long) * (Select?.Dims.Sum(dim => (long)(dim.Indexes?.Count ?? 0)) ?? 0))
+        + (sizeof(char) * (Target.Text.Length + Names.Sum(name => (long)name.Length) + Actions.Sum(TextOf)));
+
     /// <summary>Whether it stands in a forward.</summary>
     internal bool IsForward => Site is HookSite.ForwardPre or HookSite.Forward;
 
@@ -106,4 +110,7 @@ public sealed record HookSpec
 
     /// <summary>Whether it stands on entries of a state dict.</summary>
     internal bool IsState => Site is HookSite.StateDict or HookSite.LoadStateDictPre;
+
+    private static long TextOf(HookAction action) =>
+        (action.Operand?.State?.Length ?? 0) + (action.Calls?.Path.Length ?? 0) + (action is RenameAction rename ? rename.Prefix.Length + rename.Replacement.Length : 0);
 }

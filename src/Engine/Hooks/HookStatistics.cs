@@ -86,8 +86,21 @@ internal static class HookStatistics
         }
 
         x = x.masked_select((x >= least).logical_and(x <= most));
-        var places = ((x - least) * (bins / (most - least))).floor().clamp(0, bins - 1).to(ScalarType.Int64);
-        return bincount(places, null, bins);
+        return bincount(Places(x, least, most, bins).floor().clamp(0, bins - 1).to(ScalarType.Int64), null, bins);
+    }
+
+    // In units of a bin.
+    private static Tensor Places(Tensor x, double least, double most, long bins)
+    {
+        if (double.IsInfinity(most - least))
+        {
+            (x, least, most) = (x / 2, least / 2, most / 2);
+        }
+
+        var width = most - least;
+        return width == 0 ? full_like(x, bins / 2.0) // One value, so large that there is none beside it.
+            : double.IsFinite(bins / width) ? (x - least) * (bins / width)
+            : (x - least) / width * bins;
     }
 
     private static long[] Dims(ReduceAction action, Tensor value)

@@ -82,9 +82,23 @@ internal sealed class HookTable : IDisposable
     /// <summary>Takes over the hooks of the module that this one is a copy of, those that no session owns and that still act.</summary>
     public void CopyFrom(HookTable other)
     {
+        var copies = new List<Hook>();
+        try
+        {
+            foreach (var hook in other._hooks.Where(hook => hook.IsLive && hook.Spec.Session.Length == 0))
+            {
+                copies.Add(new Hook(hook, _host, this));
+            }
+        }
+        catch
+        {
+            copies.ForEach(hook => hook.Dispose());
+            throw;
+        }
+
         lock (_lock)
         {
-            Put([.. other._hooks.Where(hook => hook.IsLive && hook.Spec.Session.Length == 0).Select(hook => new Hook(hook, _host, this))]);
+            Put(copies);
         }
     }
 

@@ -59,7 +59,7 @@ internal sealed class HookVisitRun(HookRun run, HookServices services, in HookVi
                 case SkipAction skip:
                     At(i);
                     Skips = true;
-                    SkippedOutput = skip.Output is null ? null : Operand(i, value)?.clone() ?? full_like(value, skip.Output.Scalar!.Value);
+                    SkippedOutput = skip.Output is null ? null : Operand(i, value)?.clone() ?? HookEdits.Full(skip.Output, value);
                     break;
                 case CastAction cast:
                     At(i);

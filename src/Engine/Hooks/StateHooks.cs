@@ -55,7 +55,14 @@ internal static class StateHooks
                     continue;
                 }
 
-                entry.Key = ModuleTree.Join(prefix, Renamed(place.Hook, name));
+                if (Renamed(place.Hook, name) is not { Length: > 0 } renamed)
+                {
+                    run.Fail(new HookVisit(place.Hook, place.Path, 0, name, call), "actions",
+                        EngineException.Invalid("", $"leaves of {EngineException.Quote(key)} a key that is empty or has more than {HookLimits.MaxText} characters", "HOOK_FAILED"));
+                    return entries;
+                }
+
+                entry.Key = ModuleTree.Join(prefix, renamed);
             }
 
             if (!keys.Add(entry.Key))
@@ -70,13 +77,18 @@ internal static class StateHooks
         return result;
     }
 
-    private static string Renamed(Hook hook, string name)
+    // Null where it grows too long: each entry could become as long as all renames together.
+    private static string? Renamed(Hook hook, string name)
     {
         foreach (var rename in hook.Spec.Actions.OfType<RenameAction>())
         {
             if (name.StartsWith(rename.Prefix, StringComparison.Ordinal))
             {
                 name = rename.Replacement + name[rename.Prefix.Length..];
+                if (name.Length > HookLimits.MaxText)
+                {
+                    return null;
+                }
             }
         }
 

@@ -17,7 +17,8 @@ internal static partial class CallFailure
     /// <param name="callee">What was called, for the message.</param>
     /// <param name="inputs">What it was called with.</param>
     /// <param name="field">The field of the request to blame.</param>
-    public static EngineException Translate(Exception exception, string callee, IReadOnlyList<TensorTree> inputs, string field)
+    /// <param name="also">What else may be to blame; empty for nothing.</param>
+    public static EngineException Translate(Exception exception, string callee, IReadOnlyList<TensorTree> inputs, string field, string also = "")
     {
         var cause = Cause(exception);
         if (IsOutOfMemory(cause))
@@ -30,7 +31,7 @@ internal static partial class CallFailure
             return new EngineException(EngineError.Internal, "LIBTORCH_ASSERT", $"{callee} failed inside libtorch: {cause}", exception);
         }
 
-        return Refused(exception, field, $"{callee}{(inputs.Count == 0 ? " failed" : $" cannot take {Describe(inputs)}")}", "SHAPE_MISMATCH");
+        return Refused(exception, field, $"{callee}{(inputs.Count == 0 ? " failed" : $" cannot take {Describe(inputs)}")}{(also.Length == 0 ? "" : $" ({also})")}", "SHAPE_MISMATCH");
     }
 
     /// <summary>The error for a field of the request that libtorch could do nothing with.</summary>

@@ -72,7 +72,32 @@ public static class Initializers
             throw EngineException.Invalid("parameters", "reset_parameters resets a whole submodule; leave parameters out");
         }
 
-        return [.. selected.Where(at => at.Node.ResetParameters()).Select(at => at.Path)];
+        // Floating ones take whatever a reset draws; of others it depends on the type. What is filled by then is put back.
+        var other = selected.SelectMany(at => at.Node.Parameters.Select(p => (Name: ModuleTree.Join(at.Path, p.Name), p.Parameter)))
+            .Where(p => !p.Parameter.dtype.ToElementType().IsFloatingPoint()).Take(8).ToList();
+        if (other.Count == 0)
+        {
+            return Reset();
+        }
+
+        using var quiet = no_grad();
+        var before = selected.SelectMany(at => ModuleTree.TensorsOf(at.Node)).Distinct(ModuleTree.Same).Select(tensor => (Tensor: tensor, Value: tensor.clone())).ToList();
+        try
+        {
+            return Reset();
+        }
+        catch (Exception exception) when (CallFailure.IsNative(exception))
+        {
+            before.ForEach(tensor => tensor.Tensor.copy_(tensor.Value));
+            throw CallFailure.Refused(exception, "function",
+                $"reset_parameters cannot fill {string.Join(", ", other.Select(p => $"{EngineException.Quote(p.Name)}, which is {p.Parameter.dtype.ToElementType().Name()}"))}; convert to a floating dtype first");
+        }
+        finally
+        {
+            before.ForEach(tensor => tensor.Value.Dispose());
+        }
+
+        List<string> Reset() => [.. selected.Where(at => at.Node.ResetParameters()).Select(at => at.Path)];
     }
 
     private static List<string> Fill(List<(string Path, ModuleNode Node)> selected, ApplyPlan plan)

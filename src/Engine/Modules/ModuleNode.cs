@@ -207,10 +207,20 @@ public abstract class ModuleNode : IDisposable
         }
         catch (Exception exception) when (CallFailure.IsNative(exception))
         {
-            throw CallFailure.Translate(exception, $"{Display(context.Path)[..^1]}({ExtraRepr}))", inputs, context.Field);
+            throw CallFailure.Translate(exception, $"{Display(context.Path)[..^1]}({ExtraRepr}))", inputs, context.Field, OddTypes(inputs));
         }
 
         return Finish(output, inputs, context);
+    }
+
+    // Which of its own tensors may be to blame for a dtype that does not fit; empty where they are all of one floating dtype, as modules are made. Counters,
+    // which are integers, are what they should be.
+    private string OddTypes(IReadOnlyList<TensorTree> inputs)
+    {
+        var own = Parameters.Select(p => (p.Name, Tensor: (Tensor)p.Parameter)).Concat(Buffers.Where(buffer => buffer.Tensor.Dimensions > 0).Select(buffer => (buffer.Name, buffer.Tensor))).ToList();
+        var given = inputs.SelectMany(input => input.Flatten()).FirstOrDefault()?.dtype;
+        return own.Select(one => one.Tensor.dtype).Distinct().Count() < 2 && own.All(one => one.Tensor.is_floating_point()) ? ""
+            : string.Join(", ", own.Where(one => one.Tensor.dtype != given).Take(4).Select(one => $"its {EngineException.Quote(one.Name)} is {one.Tensor.dtype.ToElementType().Name()}"));
     }
 
     /// <summary>What follows the computation of every call, those that a foreign module makes of its parts included.</summary>

@@ -14,6 +14,10 @@ public sealed record TrainRule(string Path, bool? Mode, bool? RequiresGrad = nul
 /// </summary>
 public sealed class TrainPolicyState
 {
+    // Each rule looks at every name, whenever the tree changes.
+    private const int MaxRules = 1024;
+    private const int MaxFrozen = 10_000;
+
     private readonly ModuleNode _root;
 
     internal TrainPolicyState(ModuleNode root) => _root = root;
@@ -36,6 +40,12 @@ public sealed class TrainPolicyState
     {
         ArgumentNullException.ThrowIfNull(frozen);
         rules ??= [];
+        if (rules.Count > MaxRules || frozen.Count > MaxFrozen)
+        {
+            var (field, count, most) = rules.Count > MaxRules ? ("rules", rules.Count, MaxRules) : ("frozen", frozen.Count, MaxFrozen);
+            throw EngineException.Invalid($"policy.{field}", $"has {count} entries; at most {most} are taken: say more with patterns");
+        }
+
         for (var i = 0; i < frozen.Count; i++)
         {
             if (ModuleTree.Find(_root, frozen[i]) is null)
@@ -74,9 +84,10 @@ public sealed class TrainPolicyState
             node.HeldMode = NormEval && (node.IsInstance("_BatchNorm") || node.IsInstance("_InstanceNorm")) ? false : null;
         }
 
+        List<(string Path, ModuleNode Node)> names = Rules.Count == 0 ? [] : [.. ModuleTree.AllPaths(_root)];
         foreach (var rule in Rules)
         {
-            Hold(ModuleTree.AllPaths(_root).Where(at => Glob.Matches(rule.Path, at.Path)), rule.Mode, rule.RequiresGrad);
+            Hold(names.Where(at => Glob.Matches(rule.Path, at.Path)), rule.Mode, rule.RequiresGrad);
         }
 
         // A path that went with a subtree that was replaced holds nothing.
@@ -100,7 +111,7 @@ public sealed class TrainPolicyState
 
     private static void Hold(IEnumerable<(string Path, ModuleNode Node)> tops, bool? mode, bool? requiresGrad)
     {
-        foreach (var (_, node) in tops.SelectMany(top => ModuleTree.Walk(top.Node)).DistinctBy(at => at.Node))
+        foreach (var (_, node) in tops.DistinctBy(top => top.Node).SelectMany(top => ModuleTree.Walk(top.Node)).DistinctBy(at => at.Node))
         {
             node.HeldMode = mode ?? node.HeldMode;
             node.HeldRequiresGrad = requiresGrad ?? node.HeldRequiresGrad;

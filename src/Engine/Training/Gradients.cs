@@ -1,5 +1,6 @@
 using System.Globalization;
 using Sconce.Engine.Modules;
+using Sconce.Engine.Tensors;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -50,7 +51,7 @@ public static class Gradients
         clip.Check();
         using var noGrad = no_grad();
         using var scope = NewDisposeScope();
-        var gradients = Present(ModuleTree.NamedParameters(node)).Select(entry => Dense(entry.Name, entry.Gradient)).ToList();
+        var gradients = Present(ModuleTree.NamedParameters(node)).Select(entry => Followed(entry.Name, entry.Gradient)).ToList();
         if (clip.ClipValue is { } limit)
         {
             foreach (var gradient in gradients)
@@ -172,6 +173,24 @@ public static class Gradients
     /// <exception cref="EngineException">It is sparse.</exception>
     internal static Tensor Dense(string name, Tensor gradient) => !gradient.is_sparse ? gradient : throw EngineException.Precondition("SPARSE_GRADIENT",
         $"the gradient of {EngineException.Quote(name)} is sparse, which optimizers and clipping here do not take; build its Embedding with sparse=false");
+
+    /// <summary>The gradient, which must be dense and of numbers that a step can take: a conversion may have made integers of it.</summary>
+    /// <exception cref="EngineException">It is sparse, or of another dtype.</exception>
+    internal static Tensor Followed(string name, Tensor gradient)
+    {
+        CheckType("gradient of the parameter", name, gradient);
+        return Dense(name, gradient);
+    }
+
+    /// <summary>Refuses a tensor of integers or bools, which optimizers do not step.</summary>
+    internal static void CheckType(string what, string name, Tensor tensor)
+    {
+        if (!tensor.is_floating_point() && !tensor.is_complex())
+        {
+            throw EngineException.Precondition("NOT_FLOATING",
+                $"the {what} {EngineException.Quote(name)} is {tensor.dtype.ToElementType().Name()}, which optimizers and clipping do not take; convert the module to a floating dtype", new ResourceRef("parameter", name));
+        }
+    }
 
     // Into the old gradient, as autograd accumulates; a sparse one takes no dense one up.
     private static Tensor Add(Tensor old, Tensor made)

@@ -1,5 +1,6 @@
 using System.Globalization;
 using Sconce.Engine.Modules;
+using Sconce.Engine.Tensors;
 using Sconce.Engine.Training.Optimizers;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -121,6 +122,16 @@ public sealed class HostedOptimizer : IDisposable
         _lbfgs ??= NeedsClosure
             ? new Lbfgs(_groups[0].Parameters)
             : throw EngineException.Precondition("NO_CLOSURE", $"{Type} takes no closure; call Step", Resource);
+        // It moves all of them, those without a gradient too.
+        foreach (var (parameter, tensor) in _groups[0].Parameters)
+        {
+            Gradients.CheckType("parameter", parameter, tensor);
+            if (tensor.is_complex())
+            {
+                throw EngineException.Precondition("COMPLEX_PARAMETER", $"the parameter {EngineException.Quote(parameter)} is {tensor.dtype.ToElementType().Name()}; {Type} takes real parameters", Resource);
+            }
+        }
+
         var loss = _lbfgs.Step(_groups[0].Options, closure);
         Steps++;
         return loss;
@@ -236,6 +247,15 @@ public sealed class HostedOptimizer : IDisposable
             throw EngineException.Invalid($"{field(0)}.parameters", "the module has no parameters, so there is nothing to optimize");
         }
 
+        if (_rule is PerParameterRule { FillsAtOnce: true } && ModuleTree.Uninitialized(_tree.Root) is { Count: > 0 } shapeless)
+        {
+            var chosen = members.SelectMany(group => group).Select(member => member.Name).Where(shapeless.Contains).ToList();
+            if (chosen.Count > 0)
+            {
+                throw LazyNode.NotYet(chosen);
+            }
+        }
+
         var options = specs.Select((spec, g) => Bind(_rule, Merge(_args, spec.Args), $"{field(g)}.args")).ToList();
         foreach (var (parameters, own) in members.Zip(options))
         {
@@ -262,7 +282,7 @@ public sealed class HostedOptimizer : IDisposable
     }
 
     private static Tensor? Gradient(NamedParameter parameter) =>
-        parameter.Parameter.grad is { } gradient ? Gradients.Dense(parameter.Name, gradient) : null;
+        parameter.Parameter.grad is { } gradient ? Gradients.Followed(parameter.Name, gradient) : null;
 
     private PerParameterRule RuleWithState() => _rule as PerParameterRule
         ?? throw EngineException.Precondition("NO_STATE", $"{Type} has no state to read or load", Resource);

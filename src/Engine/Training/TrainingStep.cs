@@ -100,16 +100,18 @@ public static class TrainingStep
             throw EngineException.Invalid("zero_grad", $"must be true with {options.Optimizer.Type}, which computes the gradients several times in a step");
         }
 
+        // The optimizer frees what a step makes; the output is to outlive it.
+        using var scope = NewDisposeScope();
         StepOutcome? first = null;
         _ = options.Optimizer.StepWithClosure(() =>
         {
             // The caller gets the output and the norm of the first evaluation, which are those before the step.
             var outcome = Backward(tree, first is null ? batch : batch with { ReturnOutput = false }, 1, reset: true);
             var norm = options.Clip is null ? null : Gradients.Clip(tree.Root, options.Clip);
-            first ??= outcome with { GradNorm = norm };
+            first ??= outcome with { GradNorm = norm, Output = outcome.Output?.Map(tensor => tensor.MoveToOtherDisposeScope(scope)) };
             return outcome.Loss;
         });
-        return first!;
+        return first! with { Output = first.Output?.Map(tensor => tensor.MoveToOuterDisposeScope()) };
     }
 
     private static StepOutcome Backward(ModuleTree tree, TrainingBatch batch, double scale, bool reset)

@@ -17,6 +17,9 @@ internal sealed class ErrorFunnel(SconceServerOptions options, ILogger<ErrorFunn
     /// <summary>The same for an answer in a stream of answers; <see cref="CheckAnswer"/> sees the others first.</summary>
     private const string TooLargeSent = "Sending message exceeds the maximum configured message size.";
 
+    /// <summary>How grpc-dotnet's readers and writers end what they say to a handler whose call is over.</summary>
+    private const string RequestComplete = "the request is complete.";
+
     /// <summary>The status of a message received that is over the limit.</summary>
     public Google.Rpc.Status TooLargeMessage() => StatusMapping.Plain(
         StatusCode.ResourceExhausted, TooLarge, $"the message received is larger than {options.MaxMessageBytes} bytes; send less in one message, or raise max_message_bytes on the server");
@@ -104,7 +107,7 @@ internal sealed class ErrorFunnel(SconceServerOptions options, ILogger<ErrorFunn
     /// always the connection's.
     /// </summary>
     private static bool CallerLeft(Exception exception, ServerCallContext context) =>
-        exception is IOException || (exception is InvalidOperationException && context.CancellationToken.IsCancellationRequested);
+        exception is IOException || (exception is InvalidOperationException && (context.CancellationToken.IsCancellationRequested || exception.Message.EndsWith(RequestComplete, StringComparison.Ordinal)));
 
     private static LogLevel Level(StatusCode code) => code switch
     {

@@ -29,6 +29,22 @@ public sealed class BackwardHookTests
         Assert.Equal([102f, 120f], backward.InputGrads[0]!.Values());
     }
 
+    [Theory]
+    [InlineData(HookSite.BackwardPre)]
+    [InlineData(HookSite.Backward)]
+    public async Task A_tensor_beyond_the_last_one_fails_the_hook(HookSite site)
+    {
+        await using var host = Host();
+        var module = await Doubler(host);
+        var hook = On(site, "0", Capture) with { TensorIndex = 1 };
+        var error = await module.ForwardAsync(Record(X).With(hook), default).Fails(EngineError.InvalidArgument, "is 1; there are 1 tensors");
+        Assert.Equal("hooks[0].tensor_index", Assert.Single(error.Fields).Field);
+
+        await module.Register(hook with { Id = "h" });
+        using var forward = await module.ForwardAsync(Record(X), default);
+        Assert.Equal("h", Assert.Single(forward.Hooks.Detached).Hook);
+    }
+
     [Fact]
     public async Task An_edit_before_the_module_reaches_its_parameters()
     {

@@ -1,6 +1,8 @@
+using Sconce.Engine.Catalog;
 using Sconce.Engine.Execution;
 using Sconce.Engine.Hooks;
 using Sconce.Engine.Tensors;
+using Sconce.Engine.Tests.Modules;
 using static Sconce.Engine.Tests.Execution.Testing;
 using static Sconce.Engine.Tests.Hooks.HookTesting;
 
@@ -226,6 +228,78 @@ public sealed class ForwardHookTests
         var module = await Doubler(host);
         using var outcome = await module.ForwardAsync(Call(X).With(On(HookSite.Forward, "1", new SetAction(new HookOperand(State: "0.bias")))), default);
         Assert.Equal([0f, 0f], outcome.Values());
+    }
+
+    [Fact]
+    public async Task One_of_two_inputs_that_are_the_same_tensor_is_changed_alone()
+    {
+        await using var host = Host();
+        var difference = Spec.Graph(["a", "b"], ["y"], [Spec.Function("y", "sub", ["a", "b"])]);
+        var module = await host.CreateEval("m", Spec.Graph(["x"], ["y"], [Spec.Call("y", "f", "x", "x")], new ChildSpec("f", difference)));
+        using var first = await module.ForwardAsync(Call(X).With(On(HookSite.ForwardPre, "f", new MulAction(Number(2)))), default);
+        using var second = await module.ForwardAsync(Call(X).With(On(HookSite.ForwardPre, "f", new MulAction(Number(2))) with { TensorIndex = 1 }), default);
+        Same(first.Values(), 3f, -4f);
+        Same(second.Values(), -3f, 4f);
+    }
+
+    [Fact]
+    public async Task One_of_two_outputs_that_are_the_same_tensor_is_changed_alone()
+    {
+        await using var host = Host();
+        var module = await host.CreateEval("m", Spec.Graph(["x"], ["y", "y"], [Spec.Function("y", "neg", ["x"])]));
+        using var outcome = await module.ForwardAsync(Call(X).With(On(HookSite.Forward, "", new SetAction(Number(0))) with { TensorIndex = 1 }), default);
+        Same(outcome.Output.Items![0].Tensor!.Values(), -3f, 4f);
+        Same(outcome.Output.Items[1].Tensor!.Values(), 0f, 0f);
+    }
+
+    [Theory]
+    [InlineData(7L)]
+    [InlineData(long.MaxValue)]
+    public async Task A_step_beyond_the_dimension_takes_the_first_element(long step)
+    {
+        await using var host = Host();
+        var module = await host.CreateEval("m", Of("Identity"));
+        var select = new HookSelect(null, [new HookDim(0) { Slice = (1, null, step) }]);
+        using var outcome = await module.ForwardAsync(Call(Floats([4], 1, 2, 3, 4)).With(On(HookSite.Forward, "", new SetAction(Number(0)), Capture) with { Select = select }), default);
+        Same(outcome.Values(), 1f, 0f, 3f, 4f);
+        Same(Assert.Single(outcome.Hooks.Captures).Floats(), 0f);
+    }
+
+    [Theory]
+    [InlineData(new[] { -1.7e308, 0.1, 1.7e308 }, 0, 0, new[] { 1L, 0, 1, 1 })]
+    [InlineData(new[] { 0, 5e-324 }, 0, 0, new[] { 1L, 0, 0, 1 })]
+    [InlineData(new[] { 1e308, 1e308 }, 0, 0, new[] { 0L, 0, 2, 0 })]
+    [InlineData(new[] { 0.0, 1, 2 }, 0, 5e-324, new[] { 1L, 0, 0, 0 })]
+    [InlineData(new[] { 0.0, 1, 2 }, -1.7e308, 1.7e308, new[] { 0L, 0, 3, 0 })]
+    public async Task A_histogram_takes_every_range(double[] values, double least, double most, long[] expected)
+    {
+        await using var host = Host();
+        var module = await host.CreateEval("m", Of("Identity"));
+        var input = TensorInput.Of(new TensorPayload(ElementType.Float64, [values.Length], System.Runtime.InteropServices.MemoryMarshal.AsBytes(values.AsSpan()).ToArray()));
+        var histogram = new ReduceAction([HookStatistic.Histogram], HookDestination.Default) { Bins = 4, HistogramMin = least, HistogramMax = most };
+        using var outcome = await module.ForwardAsync(Call(input).With(On(HookSite.Forward, "", histogram)), default);
+        Assert.Equal(expected, Assert.Single(outcome.Hooks.Captures).Statistics[0].Value.Read<long>());
+    }
+
+    [Theory]
+    [InlineData("set")]
+    [InlineData("lerp")]
+    [InlineData("clamp")]
+    [InlineData("skip")]
+    public async Task A_number_beyond_the_dtype_is_the_hooks_fault(string action)
+    {
+        await using var host = Host();
+        var module = await host.CreateEval("m", Of("Identity"));
+        HookAction edit = action switch
+        {
+            "set" => new SetAction(Number(1e300)),
+            "lerp" => new LerpAction(Number(-1e300), 0.5),
+            "clamp" => new ClampAction(-1, 1e300),
+            _ => new SkipAction(Number(1e300)),
+        };
+        var error = await module.ForwardAsync(Call(X).With(On(action == "skip" ? HookSite.ForwardPre : HookSite.Forward, "", edit)), default)
+            .Fails(EngineError.InvalidArgument, "1E+300", "float32");
+        Assert.Equal($"hooks[0].actions[0].{action}", Assert.Single(error.Fields).Field);
     }
 
     // Doubles, then ReLU.

@@ -250,7 +250,7 @@ public sealed class RegisteredHookTests
         using var before = await module.GetStateAsync("", [], default);
         var error = await module.Register(On(HookSite.Forward, "0", new AddAction(Values([3], 1, 1, 1))), Filled(1, 4, 2)).Fails(EngineError.InvalidArgument, "does not broadcast");
         Assert.Equal("hook.actions[0].add", Assert.Single(error.Fields).Field);
-        await module.Register(On(HookSite.Backward, "0", Capture) with { TensorIndex = 3 }, Filled(1, 4, 2)).Fails(EngineError.InvalidArgument, "never acts");
+        await module.Register(On(HookSite.Backward, "0", Capture) with { TensorIndex = 3 }, Filled(1, 4, 2)).Fails(EngineError.InvalidArgument, "is 3; there are 1 tensors");
         await module.Register(On(HookSite.ForwardPre, "0", Capture), Filled(1, 4, 5)).Fails(EngineError.InvalidArgument, "example_inputs[0]", "in_features");
         await module.Register(On(HookSite.Backward, "0", Capture), Filled(1, 4, 5)).Fails(EngineError.InvalidArgument, "example_inputs[0]", "in_features");
         Assert.Empty((await module.ListHooksAsync("", default)).Hooks);
@@ -261,6 +261,64 @@ public sealed class RegisteredHookTests
         {
             Assert.Equal(before.Read(i, 0, (int)before.ByteLength(i)).ToArray(), after.Read(i, 0, (int)after.ByteLength(i)).ToArray());
         }
+    }
+
+    [Fact]
+    public async Task Examples_that_no_gradient_reaches_refuse_the_hook()
+    {
+        await using var host = Host();
+        var module = await host.Create("m", Sequential(Of("Flatten"), Linear(2, 2)));
+        await module.RequiresGradAsync(default, false, [], default);
+        await module.Register(On(HookSite.ParamGrad, "1", Capture), Filled(1, 4, 2)).Fails(EngineError.InvalidArgument, "never acts");
+    }
+
+    [Fact]
+    public async Task A_call_that_fails_leaves_the_statistics_of_other_modules_as_they_were()
+    {
+        await using var host = Host();
+        var module = await Doubler(host, "a");
+        var norm = await host.Create("norm", Of("BatchNorm1d", ("num_features", 2.0)));
+        var optimizer = await module.CreateOptimizerAsync("", "SGD", new Dictionary<string, object?>(), [], null, default);
+        HookSpec[] hooks = [On(HookSite.ForwardPre, "0", new CallModuleAction(new HookModuleRef("norm", ""))), On(HookSite.Forward, "1", new AddAction(Values([3], 1, 1, 1)))];
+        var before = await Mean();
+
+        await module.ForwardAsync(Call(Filled(5, 4, 2)).With(hooks), default).Fails(EngineError.InvalidArgument, "broadcast");
+        Same(await Mean(), before);
+        await module.TrainStepAsync(new TrainStepCall { Inputs = new CallInputs([Filled(5, 4, 2)]), Targets = [Filled(0, 4, 2)], Loss = new LossSpec("MSELoss", new Dictionary<string, object?>()), Optimizer = optimizer.Name, Hooks = hooks }, default)
+            .Fails(EngineError.InvalidArgument, "broadcast");
+        Same(await Mean(), before);
+        using (await module.ForwardAsync(Call(Filled(5, 4, 2)).With(hooks[0]), default))
+        {
+        }
+
+        Assert.NotEqual(before, await Mean());
+
+        async Task<float[]> Mean()
+        {
+            var value = await norm.GetBufferAsync("", "running_mean", default);
+            using var snapshot = value.Value!;
+            return snapshot.Export(0).Values();
+        }
+    }
+
+    [Fact]
+    public async Task Submodules_that_were_replaced_are_forgotten()
+    {
+        await using var host = Host();
+        var module = await Doubler(host);
+        await module.Register(At(HookSite.Forward, HookTargetKind.Type, "Linear", new MulAction(Number(1))));
+        await module.AddModuleAsync(new ChangeTarget("", null), "0", Linear(2, 2), null, ElementType.Float32, default);
+        var old = OldNode(module);
+        await module.AddModuleAsync(new ChangeTarget("", null), "0", Linear(2, 2), null, ElementType.Float32, default);
+        for (var i = 0; i < 20 && old.IsAlive; i++)
+        {
+            // A lane may hold the last call that it ran.
+            await Task.WhenAll(Enumerable.Range(0, 8).Select(_ => module.Forward(X)));
+            GC.Collect();
+            GC.WaitForPendingFinalizers();
+        }
+
+        Assert.False(old.IsAlive);
     }
 
     [Fact]
@@ -305,6 +363,10 @@ public sealed class RegisteredHookTests
         var closed = await Assert.ThrowsAsync<System.Threading.Channels.ChannelClosedException>(async () => await watcher.Events.ReadAsync(default));
         Assert.Equal(EngineError.NotFound, Assert.IsType<EngineException>(closed.InnerException).Error);
     }
+
+    // Apart, so that no local of the test holds the node.
+    [System.Runtime.CompilerServices.MethodImpl(System.Runtime.CompilerServices.MethodImplOptions.NoInlining)]
+    private static WeakReference OldNode(HostedModule module) => new(module.State.Tree.Find("0"));
 
     private static async Task WaitUntil(Func<bool> condition)
     {

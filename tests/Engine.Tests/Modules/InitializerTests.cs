@@ -1,4 +1,5 @@
 using Sconce.Engine.Modules;
+using Sconce.Engine.Tensors;
 using static Sconce.Engine.Tests.Modules.Spec;
 using static TorchSharp.torch;
 
@@ -22,6 +23,40 @@ public sealed class InitializerTests : IDisposable
     {
         Assert.Equal(["conv", "norm", "fc"], Apply(new ApplyPlan("zeros") { Parameters = ["bias"] }));
         Assert.Equal(0, Bias("conv").abs().max().item<float>());
+        Assert.Equal(["norm"], Apply(new ApplyPlan("reset_parameters") { Type = "BatchNorm2d" }));
+    }
+
+    [Theory]
+    [InlineData(ElementType.Int64)]
+    [InlineData(ElementType.Bool)]
+    public void Apply_reset_parameters_of_a_dtype_that_holds_no_such_values_changes_nothing(ElementType type)
+    {
+        foreach (var parameter in ModuleTree.NamedParameters(_tree.Root))
+        {
+            parameter.Parameter.requires_grad_(false);
+        }
+
+        Conversions.Convert(_tree.Find("fc"), new ConversionPlan(ConversionKind.Type, type));
+        var before = ModuleTree.State(_tree.Root).Select(entry => entry.Tensor.clone()).ToList();
+
+        var error = Refused(() => Apply(new ApplyPlan("reset_parameters")));
+
+        Assert.Equal(EngineError.InvalidArgument, error.Error);
+        Assert.Equal("function", Assert.Single(error.Fields).Field);
+        Assert.Contains("\"fc.weight\"", error.Message, StringComparison.Ordinal);
+        Assert.Contains(type.Name(), error.Message, StringComparison.Ordinal);
+        Assert.All(ModuleTree.State(_tree.Root).Zip(before), pair => Assert.Equal(0, MaxDifference(pair.First.Tensor, pair.Second)));
+    }
+
+    [Fact]
+    public void Apply_reset_parameters_of_ones_and_zeros_takes_integers()
+    {
+        foreach (var parameter in ModuleTree.NamedParameters(_tree.Root))
+        {
+            parameter.Parameter.requires_grad_(false);
+        }
+
+        Conversions.Convert(_tree.Find("norm"), new ConversionPlan(ConversionKind.Type, ElementType.Int64));
         Assert.Equal(["norm"], Apply(new ApplyPlan("reset_parameters") { Type = "BatchNorm2d" }));
     }
 

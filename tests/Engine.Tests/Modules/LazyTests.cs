@@ -48,6 +48,19 @@ public sealed class LazyTests
     }
 
     [Fact]
+    public void Optimizer_that_needs_shapes_at_once_is_not_made_before_the_first_forward()
+    {
+        // As PyTorch's Adagrad, which makes its accumulators when it is built.
+        using var scope = NewDisposeScope();
+        using var tree = Spec.Build(Linear);
+        var error = Spec.Refused(() => HostedOptimizer.Create("o", "Adagrad", new Dictionary<string, object?>(), [], tree, "optimizer"));
+        Assert.Equal((EngineError.FailedPrecondition, "UNINITIALIZED"), (error.Error, error.Reason));
+        tree.Run(ones([2, 4])).sum().backward();
+        using var optimizer = HostedOptimizer.Create("o", "Adagrad", new Dictionary<string, object?>(), [], tree, "optimizer");
+        optimizer.Step();
+    }
+
+    [Fact]
     public void Optimizer_made_before_the_first_forward_steps_after_it()
     {
         using var scope = NewDisposeScope();

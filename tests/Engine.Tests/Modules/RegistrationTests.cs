@@ -314,6 +314,33 @@ public sealed class RegistrationTests : IDisposable
         AssertSame(tree);
     }
 
+    [Theory]
+    [InlineData("weight", ScalarType.Int64, "its \"weight\" is int64")]
+    [InlineData("weight", ScalarType.Bool, "its \"weight\" is bool")]
+    [InlineData("weight", ScalarType.ComplexFloat32, "its \"weight\" is complex64")]
+    [InlineData("bias", ScalarType.Float64, "its \"bias\" is float64")]
+    public void A_call_that_a_dtype_stops_names_the_parameter(string name, ScalarType type, string words)
+    {
+        Register.Parameter("head", name, zeros(name == "bias" ? [2] : [2, 3], dtype: type), requiresGrad: false);
+        var error = Refused(() => _net.Run(ones(1, 4)));
+        Assert.Equal(EngineError.InvalidArgument, error.Error);
+        Assert.Contains(words, error.Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("running_mean", ScalarType.Int64)]
+    [InlineData("running_var", ScalarType.Bool)]
+    public void A_call_that_a_dtype_stops_names_the_buffer(string name, ScalarType type)
+    {
+        using var tree = Build(Of("BatchNorm1d", ("num_features", 2.0)));
+        new Registration(tree, new BuildLimits(), _ => null).Buffer("", name, zeros([2], dtype: type), persistent: true);
+        Assert.Contains($"its \"{name}\" is", Refused(() => tree.Run(ones(3, 2))).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_call_with_a_wrong_dtype_says_nothing_of_parameters_that_agree() =>
+        Assert.DoesNotContain("its \"", Refused(() => _net.Run(ones([1, 4], dtype: ScalarType.Float64))).Message, StringComparison.Ordinal);
+
     [Fact]
     public void A_new_child_is_in_training_mode_save_where_the_policy_holds_it()
     {

@@ -39,6 +39,18 @@ public sealed class TreeOperationTests : IDisposable
     }
 
     [Fact]
+    public void Policy_has_a_most_of_rules_and_of_paths()
+    {
+        var error = Refused(() => _net.Policy.Set(normEval: false, [], [.. Enumerable.Repeat(new TrainRule("*", true), 1025)]));
+        Assert.Equal("policy.rules", Assert.Single(error.Fields).Field);
+        error = Refused(() => _net.Policy.Set(normEval: false, [.. Enumerable.Repeat("stem", 10_001)]));
+        Assert.Equal("policy.frozen", Assert.Single(error.Fields).Field);
+        Assert.Empty(_net.Policy.Rules);
+        _net.Policy.Set(normEval: false, [], [.. Enumerable.Repeat(new TrainRule("*", true), 1024)]);
+        Assert.Equal(1024, _net.Policy.Rules.Count);
+    }
+
+    [Fact]
     public void Policy_of_an_unknown_path_changes_nothing()
     {
         var error = Refused(() => _net.Policy.Set(normEval: true, ["stem", "stme"]));

@@ -1,3 +1,5 @@
+using Sconce.Engine.Modules;
+using Sconce.Engine.Tensors;
 using Sconce.Engine.Training;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -116,6 +118,76 @@ public sealed class TrainingStepTests
         var error = Assert.Throws<EngineException>(() =>
             TrainingStep.ForwardBackward(tree, Given.Batch(tree, rand(2, 4), Given.Loss("MSELoss"), rand(2, 3)), scale));
         Assert.Equal("loss_scale", error.Fields[0].Field);
+    }
+
+    [Theory]
+    [InlineData("SGD")]
+    [InlineData("LBFGS")]
+    public void Run_returns_the_output_before_the_step(string type)
+    {
+        using var scope = NewDisposeScope();
+        using var tree = Given.Linear();
+        using var optimizer = Given.Optimizer(tree, type, ("lr", 0.5));
+        var input = rand(2, 4);
+        var expected = tree.Root.Call(new(TensorTree.Of(input)), new()).Tensor!.detach().clone();
+
+        var outcome = TrainingStep.Run(tree, Given.Batch(tree, input, Given.Loss("MSELoss"), rand(2, 3)) with { ReturnOutput = true }, new StepOptions(optimizer));
+
+        Assert.True(outcome.Output!.Tensor!.equal(expected).all().ToBoolean());
+    }
+
+    [Theory]
+    [InlineData("SGD", false)]
+    [InlineData("SGD", true)]
+    [InlineData("SGD", true, true)]
+    [InlineData("Adam", false)]
+    [InlineData("LBFGS", false)]
+    public void Run_over_parameters_of_integers_is_refused_and_changes_nothing(string type, bool clip, bool byValue = false)
+    {
+        using var scope = NewDisposeScope();
+        using var tree = Given.Linear();
+        using var optimizer = Given.Optimizer(tree, type);
+        var (weight, bias) = (tree.Root.Parameters[0].Parameter, tree.Root.Parameters[1].Parameter);
+        _ = TrainingStep.ForwardBackward(tree, Given.Batch(tree, rand(2, 4), Given.Loss("MSELoss"), rand(2, 3)));
+        bias.requires_grad_(false);
+        weight.requires_grad_(false);
+        Conversions.Convert(tree.Root, new ConversionPlan(ConversionKind.Type, ElementType.Int64));
+        var before = weight.clone();
+
+        var error = Assert.Throws<EngineException>(() =>
+        {
+            _ = clip ? Gradients.Clip(tree.Root, byValue ? new GradientClip(null, 0.5) : new GradientClip(1, null)) : null;
+            if (type == "LBFGS")
+            {
+                optimizer.StepWithClosure(() => 1);
+            }
+
+            optimizer.Step();
+        });
+
+        Assert.Equal(EngineError.FailedPrecondition, error.Error);
+        Assert.Contains("int64", error.Message, StringComparison.Ordinal);
+        Assert.Contains("\"weight\"", error.Message, StringComparison.Ordinal);
+        Assert.True(weight.equal(before).all().ToBoolean());
+        Assert.Equal(0, optimizer.Steps);
+    }
+
+    [Theory]
+    [InlineData(ScalarType.ComplexFloat32, ScalarType.Float32)]
+    [InlineData(ScalarType.ComplexFloat32, ScalarType.ComplexFloat32)]
+    public void Run_LBFGS_over_complex_parameters_is_refused_and_changes_nothing(ScalarType first, ScalarType second)
+    {
+        using var scope = NewDisposeScope();
+        using var tree = Given.Linear();
+        using var optimizer = Given.Optimizer(tree, "LBFGS");
+        var register = new Registration(tree, new BuildLimits(), _ => null);
+        register.Parameter("", "weight", ones([3, 4], dtype: first), requiresGrad: true);
+        register.Parameter("", "bias", ones([3], dtype: second), requiresGrad: true);
+
+        var error = Assert.Throws<EngineException>(() => optimizer.StepWithClosure(() => throw new InvalidOperationException("it ran")));
+
+        Assert.Equal(EngineError.FailedPrecondition, error.Error);
+        Assert.Contains("\"weight\" is complex64", error.Message, StringComparison.Ordinal);
     }
 
     [Fact]

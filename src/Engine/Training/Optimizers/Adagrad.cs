@@ -14,6 +14,8 @@ internal sealed class Adagrad() : PerParameterRule(
 {
     public override IReadOnlyList<string> StateTensors(OptionSet options) => ["sum"];
 
+    public override bool FillsAtOnce => true;
+
     public override void Initialize(ParameterState state, OptionSet options)
     {
         state.SetScalar("step", 0);

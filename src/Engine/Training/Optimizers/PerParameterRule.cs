@@ -14,6 +14,9 @@ internal abstract class PerParameterRule(string type, params Argument[] argument
 
     public override double StateCopies(OptionSet options) => StateTensors(options).Count;
 
+    /// <summary>Whether <see cref="Initialize"/> makes tensors, for which the parameters must have their shapes.</summary>
+    public virtual bool FillsAtOnce => false;
+
     /// <summary>Makes what PyTorch makes when the optimizer is built rather than at the first step.</summary>
     public virtual void Initialize(ParameterState state, OptionSet options)
     {
