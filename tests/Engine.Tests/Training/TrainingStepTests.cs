@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Runtime.InteropServices;
 using Sconce.Engine.Modules;
+using Sconce.Engine.Tensors;
 using Sconce.Engine.Training;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -165,6 +166,20 @@ public sealed class TrainingStepTests
         optimizer.SetLearningRate(0.1);
         _ = TrainingStep.Run(tree, batch, options);
         Assert.Equal(2, optimizer.Steps);
+    }
+
+    [Fact]
+    public void Run_with_a_first_step_size_beyond_float16_changes_nothing()
+    {
+        using var scope = NewDisposeScope();
+        using var tree = ModuleBuilder.Build(Given.Spec("Linear", ("in_features", 4.0), ("out_features", 3.0)), ElementType.Float16, new BuildLimits());
+        using var optimizer = Given.Optimizer(tree, "Rprop", ("lr", 1e19));
+
+        _ = Assert.Throws<ExternalException>(() => TrainingStep.Run(
+            tree, Given.Batch(tree, rand(16, 4).to(ScalarType.Float16), Given.Loss("CrossEntropyLoss"), randint(0, 3, [16], ScalarType.Int64)), new StepOptions(optimizer)));
+
+        Assert.All(tree.Root.Parameters, named => Assert.Null(named.Parameter.grad));
+        Assert.Empty(optimizer.GetState().Tensors);
     }
 
     [Theory]

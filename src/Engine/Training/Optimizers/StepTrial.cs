@@ -5,7 +5,7 @@ using static TorchSharp.torch;
 namespace Sconce.Engine.Training.Optimizers;
 
 /// <summary>
-/// Steps of one element each, before a real one: libtorch refuses a number beyond a parameter's dtype only where it meets it, when parameters before it have been
+/// Steps of two elements each, before a real one: libtorch refuses a number beyond a parameter's dtype only where it meets it, when parameters before it have been
 /// stepped. To copy all of them in case of that would cost about as much as the step.
 /// </summary>
 internal static class StepTrial
@@ -34,9 +34,10 @@ internal static class StepTrial
 
     private static void Try(PerParameterRule rule, Tensor like, ParameterState state, OptionSet options)
     {
-        using var one = new Parameter(zeros(1, like.dtype, like.device));
-        using var likeness = state.Likeness(one);
-        rule.UpdateAny(one, zeros(1, like.dtype, like.device), likeness, options);
+        // Not of one element: libtorch fills such a one without looking at the range.
+        using var two = new Parameter(zeros(2, like.dtype, like.device));
+        using var likeness = state.Likeness(two);
+        rule.UpdateAny(two, zeros(2, like.dtype, like.device), likeness, options);
     }
 
     private static bool IsHarmless(object? value) => value switch
