@@ -111,7 +111,7 @@ internal static class BackwardRun
 
         try
         {
-            Gradients.Backward(state.Tree, reset: false, () =>
+            using var before = Gradients.Backward(state.Tree, reset: false, () =>
             {
                 FunctionGuard.Run(() => autograd.backward(roots, gradients, retain));
                 ParameterGradients.Finish(graph.Hooks?.Run, onParameters);

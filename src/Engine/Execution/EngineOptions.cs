@@ -182,5 +182,6 @@ public sealed class EngineOptions
 
     private static string Number(long value) => value.ToString(CultureInfo.InvariantCulture);
 
-    private static string Seconds(TimeSpan value) => string.Create(CultureInfo.InvariantCulture, $"{value.TotalSeconds}s");
+    /// <summary>A duration as settings are written.</summary>
+    internal static string Seconds(TimeSpan value) => string.Create(CultureInfo.InvariantCulture, $"{value.TotalSeconds}s");
 }

@@ -143,9 +143,19 @@ public sealed partial class HostedModule
         Change(ifGeneration, () =>
         {
             var found = _state.Optimizers.Find(optimizer);
-            // A step that cannot be must not have clipped.
-            var norm = clip is null || found.NeedsClosure ? null : Gradients.Clip(_state.Tree.Root, clip);
-            found.Step();
+            double? norm = null;
+            if (clip is not null)
+            {
+                // A step that cannot be must not have clipped.
+                found.CheckStep();
+                norm = Gradients.Clip(_state.Tree.Root, clip);
+            }
+
+            _state.OrStepped(() =>
+            {
+                found.Step();
+                return true;
+            });
             if (zeroGrad)
             {
                 Gradients.Zero(_state.Tree.Root, setToNone: true);

@@ -17,6 +17,7 @@ internal sealed class LanePool
     private int _sleeping;
     private int _borrowed;
     private bool _stopped;
+    private bool _worked;
 
     public LanePool(int lanes)
     {
@@ -49,6 +50,7 @@ internal sealed class LanePool
     {
         if (Interlocked.Increment(ref _borrowed) <= _threads.Length)
         {
+            Volatile.Write(ref _worked, true);
             return true;
         }
 
@@ -58,6 +60,10 @@ internal sealed class LanePool
 
     /// <summary>Ends what <see cref="TryBorrow"/> began.</summary>
     public void Return() => Interlocked.Decrement(ref _borrowed);
+
+    /// <summary>Whether no call has run since this was asked last.</summary>
+    public bool WasIdle() =>
+        !Interlocked.Exchange(ref _worked, false) && Volatile.Read(ref _borrowed) == 0 && Array.TrueForAll(_running, work => work is null);
 
     /// <summary>Withdraws every call that waits for a lane.</summary>
     public void WithdrawAll(Func<Exception> error)
@@ -103,6 +109,7 @@ internal sealed class LanePool
         while (Take() is { } work)
         {
             Volatile.Write(ref _running[lane], work);
+            Volatile.Write(ref _worked, true);
             work.RunOnLane();
             _running[lane] = null;
         }

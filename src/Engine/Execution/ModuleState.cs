@@ -177,6 +177,20 @@ internal sealed class ModuleState : IDisposable
         Graphs.Invalidate();
     }
 
+    /// <summary>Runs a step; one that ended half-way has changed the module too.</summary>
+    public T OrStepped<T>(Func<T> step)
+    {
+        try
+        {
+            return step();
+        }
+        catch (EngineException exception) when (exception.Reason == HostedOptimizer.StepIncomplete)
+        {
+            Stepped();
+            throw;
+        }
+    }
+
     /// <summary>Sizes or dtypes may have changed too.</summary>
     public void Changed()
     {

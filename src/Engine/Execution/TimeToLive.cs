@@ -12,7 +12,7 @@ internal static class TimeToLive
 
         if (ttl <= TimeSpan.Zero || ttl > options.MaxTtl)
         {
-            throw EngineException.Invalid(field, $"is {ttl}; it must be > 0 and at most max_ttl, which is {options.MaxTtl}");
+            throw EngineException.Invalid(field, $"is {EngineOptions.Seconds(ttl)}; it must be > 0 and at most max_ttl, which is {EngineOptions.Seconds(options.MaxTtl)}");
         }
 
         return ttl;

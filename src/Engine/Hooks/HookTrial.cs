@@ -71,7 +71,7 @@ internal static class HookTrial
             throw EngineException.Invalid(hook.Field, "never acts on the example inputs: nothing requires a gradient", "HOOK_NEVER_FIRES");
         }
 
-        Gradients.Backward(copy, reset: false, () =>
+        using var before = Gradients.Backward(copy, reset: false, () =>
         {
             FunctionGuard.Run(() => autograd.backward(roots, [.. roots.Select(root => ones_like(root))], false));
             ParameterGradients.Finish(run, run);

@@ -56,7 +56,11 @@ public static class Gradients
         {
             foreach (var gradient in gradients)
             {
-                _ = (gradient.is_complex() ? gradient.view_as_real() : gradient).clamp_(-limit, limit);
+                var real = gradient.is_complex() ? gradient.view_as_real() : gradient;
+
+                // libtorch refuses a bound that the dtype cannot hold, and nothing finite is beyond it.
+                var bound = limit <= Greatest(real.dtype) ? limit : double.PositiveInfinity;
+                _ = real.clamp_(-bound, bound);
             }
 
             return null;
@@ -113,28 +117,26 @@ public static class Gradients
     /// <param name="reset">Whether its gradients are dropped first; else what the backward makes is added to them.</param>
     /// <param name="backward">The backward.</param>
     /// <param name="failed">Makes the error of what libtorch throws at it.</param>
-    internal static void Backward(ModuleTree tree, bool reset, Action backward, Func<Exception, EngineException> failed)
+    /// <returns>The gradients of before, untouched, for a caller whose work goes on and may fail.</returns>
+    internal static GradientsBefore Backward(ModuleTree tree, bool reset, Action backward, Func<Exception, EngineException> failed)
     {
-        var parameters = ModuleTree.NamedParameters(tree.Root).Select(named => named.Parameter).ToList();
-        var before = parameters.ConvertAll(parameter => parameter.grad);
+        var before = GradientsBefore.Of(tree);
         try
         {
-            parameters.ForEach(parameter => parameter.grad = null);
+            before.TakeAway();
             backward();
-            for (var i = 0; !reset && i < before.Count; i++)
+            if (!reset)
             {
-                if (before[i] is { } old)
-                {
-                    using var made = parameters[i].grad;
-                    parameters[i].grad = made is null ? old : Add(old, made);
-                }
+                before.AddTo();
             }
+
+            return before;
         }
         catch (Exception exception)
         {
-            for (var i = 0; i < before.Count; i++)
+            using (before)
             {
-                parameters[i].grad = before[i];
+                before.Restore();
             }
 
             if (CallFailure.IsNative(exception))
@@ -143,10 +145,6 @@ public static class Gradients
             }
 
             throw;
-        }
-        finally
-        {
-            before.ForEach(gradient => gradient?.Dispose());
         }
     }
 
@@ -192,12 +190,13 @@ public static class Gradients
         }
     }
 
-    // Into the old gradient, as autograd accumulates; a sparse one takes no dense one up.
-    private static Tensor Add(Tensor old, Tensor made)
+    private static double Greatest(ScalarType type) => type switch
     {
-        using var noGrad = no_grad();
-        return old.is_sparse && !made.is_sparse ? made.add_(old) : old.add_(made);
-    }
+        ScalarType.Float16 => (double)Half.MaxValue,
+        ScalarType.BFloat16 => 255 * Math.Pow(2, 120),
+        ScalarType.Float32 => float.MaxValue,
+        _ => double.MaxValue,
+    };
 
     private static Tensor Norm(Tensor tensor, double type) =>
         double.IsPositiveInfinity(type) ? tensor.abs().max() : type == 2 ? tensor.norm() : tensor.norm((float)type);

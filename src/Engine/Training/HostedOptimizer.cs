@@ -13,6 +13,9 @@ namespace Sconce.Engine.Training;
 /// </summary>
 public sealed class HostedOptimizer : IDisposable
 {
+    /// <summary>Reason of the error where a step ended half-way.</summary>
+    internal const string StepIncomplete = "STEP_INCOMPLETE";
+
     private readonly OptimizerRule _rule;
     private readonly IReadOnlyDictionary<string, object?> _args;
     private readonly ModuleTree _tree;
@@ -84,29 +87,43 @@ public sealed class HostedOptimizer : IDisposable
         Add([group], _ => field);
     }
 
-    /// <summary>Steps with the gradients there are; parameters without one stay.</summary>
+    /// <summary>Throws where <see cref="Step"/> would for a reason that can be known, and changes nothing.</summary>
     /// <exception cref="EngineException">It needs a closure, or a gradient is sparse and the type cannot take that.</exception>
-    public void Step()
+    public void CheckStep()
     {
-        if (_rule is not PerParameterRule rule)
-        {
-            throw EngineException.Precondition("CLOSURE_REQUIRED", $"{Type} computes the loss several times in a step; use TrainStep", Resource);
-        }
-
         using var noGrad = no_grad();
         using var scope = NewDisposeScope();
-        var gradients = _groups.Select(group => group.Parameters.Select(Gradient).ToArray()).ToArray();
-        for (var g = 0; g < _groups.Count; g++)
+        var rule = RuleThatSteps();
+        foreach (var group in _groups)
         {
-            var group = _groups[g];
+            StepTrial.Run(rule, group, [.. group.Parameters.Select(Gradient)]);
+        }
+    }
+
+    /// <summary>Steps with the gradients there are; parameters without one stay.</summary>
+    /// <exception cref="EngineException">As for <see cref="CheckStep"/>, then nothing has changed; or libtorch failed half-way.</exception>
+    public void Step()
+    {
+        CheckStep();
+        using var noGrad = no_grad();
+        using var scope = NewDisposeScope();
+        var rule = RuleThatSteps();
+        foreach (var group in _groups)
+        {
             for (var i = 0; i < group.Parameters.Count; i++)
             {
-                if (gradients[g][i] is { } gradient)
+                if (Gradient(group.Parameters[i]) is { } gradient)
                 {
-                    using var temporaries = NewDisposeScope();
-                    var parameter = group.Parameters[i].Parameter;
-                    var complex = parameter.is_complex();
-                    rule.Update(complex ? parameter.view_as_real() : parameter, complex ? gradient.view_as_real() : gradient, group.States[i], group.Options);
+                    try
+                    {
+                        rule.UpdateAny(group.Parameters[i].Parameter, gradient, group.States[i], group.Options);
+                    }
+                    catch (Exception exception) when (CallFailure.IsNative(exception))
+                    {
+                        // To be able to take back the parameters before it, each step would have to copy them all.
+                        throw new EngineException(EngineError.Internal, StepIncomplete,
+                            $"libtorch failed at {EngineException.Quote(group.Parameters[i].Name)}, and the parameters before it have been stepped: {CallFailure.Cause(exception)}", exception);
+                    }
                 }
             }
         }
@@ -283,6 +300,9 @@ public sealed class HostedOptimizer : IDisposable
 
     private static Tensor? Gradient(NamedParameter parameter) =>
         parameter.Parameter.grad is { } gradient ? Gradients.Followed(parameter.Name, gradient) : null;
+
+    private PerParameterRule RuleThatSteps() => _rule as PerParameterRule
+        ?? throw EngineException.Precondition("CLOSURE_REQUIRED", $"{Type} computes the loss several times in a step; use TrainStep", Resource);
 
     private PerParameterRule RuleWithState() => _rule as PerParameterRule
         ?? throw EngineException.Precondition("NO_STATE", $"{Type} has no state to read or load", Resource);

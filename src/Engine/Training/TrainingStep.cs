@@ -57,14 +57,16 @@ public static class TrainingStep
             throw EngineException.Invalid("loss_scale", string.Create(CultureInfo.InvariantCulture, $"is {scale}; it must be finite"));
         }
 
-        return Backward(tree, batch, scale, reset: false);
+        var (outcome, before) = Backward(tree, batch, scale, reset: false);
+        before.Dispose();
+        return outcome;
     }
 
     /// <summary>One training step: forward, loss, zero_grad, backward, clip, step and scheduler step.</summary>
     /// <param name="tree">The module whose gradients are reset and clipped.</param>
     /// <param name="batch">The batch.</param>
     /// <param name="options">How it goes on.</param>
-    /// <exception cref="EngineException">As for <see cref="ForwardBackward"/>, or there is no scheduler to step; then nothing has changed.</exception>
+    /// <exception cref="EngineException">As for <see cref="ForwardBackward"/>, or there is no scheduler to step, or the optimizer cannot step; then nothing has changed.</exception>
     public static StepOutcome Run(ModuleTree tree, TrainingBatch batch, StepOptions options)
     {
         ArgumentNullException.ThrowIfNull(tree);
@@ -87,10 +89,27 @@ public static class TrainingStep
 
     private static StepOutcome Step(ModuleTree tree, TrainingBatch batch, StepOptions options)
     {
-        var outcome = Backward(tree, batch, 1, options.ZeroGrad);
-        var norm = options.Clip is null ? null : Gradients.Clip(tree.Root, options.Clip);
-        options.Optimizer.Step();
-        return outcome with { GradNorm = norm };
+        var (outcome, before) = Backward(tree, batch, 1, options.ZeroGrad);
+        using (before)
+        {
+            try
+            {
+                if (options.Clip is { } clip)
+                {
+                    // A step that cannot be must not have clipped, which changes gradients in place.
+                    options.Optimizer.CheckStep();
+                    outcome = outcome with { GradNorm = Gradients.Clip(tree.Root, clip) };
+                }
+
+                options.Optimizer.Step();
+                return outcome;
+            }
+            catch
+            {
+                before.Restore();
+                throw;
+            }
+        }
     }
 
     private static StepOutcome StepWithClosure(ModuleTree tree, TrainingBatch batch, StepOptions options)
@@ -103,18 +122,40 @@ public static class TrainingStep
         // The optimizer frees what a step makes; the output is to outlive it.
         using var scope = NewDisposeScope();
         StepOutcome? first = null;
-        _ = options.Optimizer.StepWithClosure(() =>
+        GradientsBefore? atFirst = null;
+        try
         {
-            // The caller gets the output and the norm of the first evaluation, which are those before the step.
-            var outcome = Backward(tree, first is null ? batch : batch with { ReturnOutput = false }, 1, reset: true);
-            var norm = options.Clip is null ? null : Gradients.Clip(tree.Root, options.Clip);
-            first ??= outcome with { GradNorm = norm, Output = outcome.Output?.Map(tensor => tensor.MoveToOtherDisposeScope(scope)) };
-            return outcome.Loss;
-        });
-        return first! with { Output = first.Output?.Map(tensor => tensor.MoveToOuterDisposeScope()) };
+            _ = options.Optimizer.StepWithClosure(() =>
+            {
+                // The caller gets the output and the norm of the first evaluation, which are those before the step.
+                var (outcome, before) = Backward(tree, first is null ? batch : batch with { ReturnOutput = false }, 1, reset: true);
+                if (atFirst is null)
+                {
+                    atFirst = before;
+                }
+                else
+                {
+                    before.Dispose();
+                }
+
+                var norm = options.Clip is null ? null : Gradients.Clip(tree.Root, options.Clip);
+                first ??= outcome with { GradNorm = norm, Output = outcome.Output?.Map(tensor => tensor.MoveToOtherDisposeScope(scope)) };
+                return outcome.Loss;
+            });
+            return first! with { Output = first.Output?.Map(tensor => tensor.MoveToOuterDisposeScope()) };
+        }
+        catch
+        {
+            atFirst?.Restore();
+            throw;
+        }
+        finally
+        {
+            atFirst?.Dispose();
+        }
     }
 
-    private static StepOutcome Backward(ModuleTree tree, TrainingBatch batch, double scale, bool reset)
+    private static (StepOutcome Outcome, GradientsBefore Before) Backward(ModuleTree tree, TrainingBatch batch, double scale, bool reset)
     {
         using var recording = enable_grad();
         using var scope = NewDisposeScope();
@@ -144,12 +185,24 @@ public static class TrainingStep
                 "no parameter that the loss depends on requires a gradient; set some with RequiresGrad, or release them from the train policy");
         }
 
-        Gradients.Backward(tree, reset, () =>
+        var before = Gradients.Backward(tree, reset, () =>
         {
             FunctionGuard.Run(() => (scale == 1 ? loss : loss.mul(scale)).backward());
             ParameterGradients.Finish(batch.Hooks, batch.Hooks);
         }, exception => CallFailure.TranslateBackward(exception, batch.Node.Display(batch.Path)));
-        var value = loss.detach().to(ScalarType.Float64).ToDouble();
-        return new StepOutcome(value, null, batch.ReturnOutput ? output.Map(tensor => tensor.detach().MoveToOuterDisposeScope()) : null);
+        try
+        {
+            var value = loss.detach().to(ScalarType.Float64).ToDouble();
+            return (new StepOutcome(value, null, batch.ReturnOutput ? output.Map(tensor => tensor.detach().MoveToOuterDisposeScope()) : null), before);
+        }
+        catch
+        {
+            using (before)
+            {
+                before.Restore();
+            }
+
+            throw;
+        }
     }
 }

@@ -152,6 +152,62 @@ public sealed class TrainingTests
     }
 
     [Fact]
+    public async Task OptimizerStep_that_fails_has_neither_clipped_nor_stepped()
+    {
+        await using var host = Host();
+        var module = await host.Create("m", Mlp());
+        var none = new Dictionary<string, object?>();
+        await module.CreateOptimizerAsync("", "SGD", none, [new ParamGroupSpec(["0.*"], none), new ParamGroupSpec(["2.*"], none)], null, default);
+        (await module.ForwardBackwardAsync(Batch([1, 2, 3, 4], [0]), default)).Dispose();
+        await module.SetLearningRateAsync("", 1e39, 1, null, default);
+        var (before, gradients) = (await State(module), await Gradients(module));
+
+        await module.OptimizerStepAsync("", new GradientClip(1e-3, null), true, null, default).Fails(EngineError.FailedPrecondition, "learning rate", "smaller");
+        await module.TrainStepAsync(Step(), default).Fails(EngineError.FailedPrecondition, "learning rate", "smaller");
+
+        Assert.Equal(before, await State(module));
+        Assert.Equal(gradients, await Gradients(module));
+        Assert.Equal(1UL, module.Summary.Generation);
+        Assert.Equal(0, (await module.GetOptimizerAsync("", default)).Steps);
+    }
+
+    [Fact]
+    public async Task OptimizerStep_that_libtorch_fails_half_way_makes_a_new_generation()
+    {
+        await using var host = Host();
+        var module = await host.Create("m", Linear(4, 2));
+        await module.CreateOptimizerAsync("", "SGD", new Dictionary<string, object?>(), [], null, default);
+        using var forward = await module.ForwardAsync(Record(Floats([1, 4], 1, 2, 3, 4)), default);
+        await module.Change(null, () =>
+        {
+            // No backward makes such a gradient; it stands for a lack of memory, which no test can time.
+            using var wrong = TorchSharp.torch.ones(3);
+            return module.State.Tree.Root.Parameters[1].Parameter.grad = wrong;
+        }, default);
+
+        var error = await module.OptimizerStepAsync("", null, false, null, default).Fails(EngineError.Internal, "\"bias\"");
+
+        Assert.Equal("STEP_INCOMPLETE", error.Reason);
+        Assert.Equal(2UL, module.Summary.Generation);
+        Assert.Equal(0, module.Summary.LiveGraphs);
+    }
+
+    [Theory]
+    [InlineData(1e39)]
+    [InlineData(double.MaxValue)]
+    public async Task ClipGradients_to_a_value_beyond_the_dtype_clips_nothing(double value)
+    {
+        await using var host = Host();
+        var module = await host.Create("m", Mlp());
+        (await module.ForwardBackwardAsync(Batch([1, 2, 3, 4], [0]), default)).Dispose();
+        var gradients = await Gradients(module);
+
+        Assert.Null(await module.ClipGradientsAsync(default, new GradientClip(null, value), default));
+
+        Assert.Equal(gradients, await Gradients(module));
+    }
+
+    [Fact]
     public async Task Optimizer_calls_cover_groups_rates_schedulers_clipping_and_steps()
     {
         await using var host = Host();

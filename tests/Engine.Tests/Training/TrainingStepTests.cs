@@ -1,3 +1,5 @@
+using System.Globalization;
+using System.Runtime.InteropServices;
 using Sconce.Engine.Modules;
 using Sconce.Engine.Tensors;
 using Sconce.Engine.Training;
@@ -203,5 +205,166 @@ public sealed class TrainingStepTests
             : TrainingStep.ForwardBackward(tree, Given.Batch(tree, ones(2, 4), Given.Loss("MSELoss"), ones(2, 3))).Loss));
         Assert.True(tree.Root.Parameters[0].Parameter.equal(before).all().ToBoolean());
         Assert.Equal(0, optimizer.Steps);
+    }
+
+    [Theory]
+    [InlineData("SGD", true)]
+    [InlineData("SGD", false)]
+    [InlineData("Adam", true)]
+    [InlineData("AdamW", false)]
+    [InlineData("Adamax", true)]
+    [InlineData("NAdam", true)]
+    [InlineData("RAdam", true)]
+    [InlineData("RMSprop", true)]
+    [InlineData("Adagrad", true)]
+    [InlineData("Adadelta", true)]
+    public void Run_with_a_rate_beyond_the_dtype_in_one_group_changes_nothing(string type, bool zeroGrad)
+    {
+        using var scope = NewDisposeScope();
+        using var tree = Given.TwoLayers();
+        using var optimizer = HostedOptimizer.Create("default", type, Given.Args(("lr", 0.1)), [new(["0.*"], Given.Args()), new(["2.*"], Given.Args())], tree);
+        var batch = Given.Batch(tree, rand(16, 4), Given.Loss("CrossEntropyLoss"), randint(0, 3, [16], ScalarType.Int64));
+        _ = TrainingStep.Run(tree, batch, new StepOptions(optimizer));
+        optimizer.SetLearningRate(1e39, group: 1);
+        var before = Everything(tree, optimizer);
+
+        var options = new StepOptions(optimizer, zeroGrad, new GradientClip(1e-3, null));
+        var error = Assert.Throws<ExternalException>(() => TrainingStep.Run(tree, batch, options));
+
+        Assert.Contains("overflow", error.Message, StringComparison.Ordinal);
+        Assert.Equal(before, Everything(tree, optimizer));
+        optimizer.SetLearningRate(0.1);
+        _ = TrainingStep.Run(tree, batch, options);
+        Assert.Equal(2, optimizer.Steps);
+    }
+
+    [Fact]
+    public void Run_with_a_first_step_size_beyond_float16_changes_nothing()
+    {
+        using var scope = NewDisposeScope();
+        using var tree = ModuleBuilder.Build(Given.Spec("Linear", ("in_features", 4.0), ("out_features", 3.0)), ElementType.Float16, new BuildLimits());
+        using var optimizer = Given.Optimizer(tree, "Rprop", ("lr", 1e19));
+
+        _ = Assert.Throws<ExternalException>(() => TrainingStep.Run(
+            tree, Given.Batch(tree, rand(16, 4).to(ScalarType.Float16), Given.Loss("CrossEntropyLoss"), randint(0, 3, [16], ScalarType.Int64)), new StepOptions(optimizer)));
+
+        Assert.All(tree.Root.Parameters, named => Assert.Null(named.Parameter.grad));
+        Assert.Empty(optimizer.GetState().Tensors);
+    }
+
+    [Theory]
+    [InlineData(true, false)]
+    [InlineData(false, false)]
+    [InlineData(true, true)]
+    [InlineData(false, true)]
+    public void Run_over_a_sparse_gradient_leaves_gradients_as_they_were(bool zeroGrad, bool clip)
+    {
+        using var scope = NewDisposeScope();
+        using var tree = Given.Build(Given.Sequential(
+            Given.Spec("Embedding", ("num_embeddings", 5.0), ("embedding_dim", 3.0), ("sparse", true)), Given.Spec("Linear", ("in_features", 3.0), ("out_features", 3.0))));
+        using var optimizer = Given.Optimizer(tree, "Adam");
+        var loss = Given.Loss("CrossEntropyLoss");
+        _ = TrainingStep.ForwardBackward(tree, Given.Batch(tree, tensor(new long[] { 0, 1 }), loss, tensor(new long[] { 0, 1 })));
+        var before = Everything(tree, optimizer);
+
+        var error = Assert.Throws<EngineException>(() => TrainingStep.Run(
+            tree, Given.Batch(tree, tensor(new long[] { 2, 1 }), loss, tensor(new long[] { 0, 2 })), new StepOptions(optimizer, zeroGrad, clip ? new GradientClip(null, 1e-3) : null)));
+
+        Assert.Equal("SPARSE_GRADIENT", error.Reason);
+        Assert.Equal(before, Everything(tree, optimizer));
+    }
+
+    [Theory]
+    [InlineData("", 1)]
+    [InlineData("", 2)]
+    [InlineData("strong_wolfe", 2)]
+    [InlineData("strong_wolfe", 3)]
+    [InlineData("strong_wolfe", 4)]
+    public void Run_LBFGS_that_fails_within_goes_on_as_if_it_had_not_been_tried(string search, int failing)
+    {
+        using var scope = NewDisposeScope();
+        using var tree = Given.TwoLayers();
+        var (input, target) = (rand(16, 4), rand(16, 3));
+        var batch = Given.Batch(tree, input, Given.Loss("MSELoss"), target);
+        var parameters = ModuleTree.NamedParameters(tree.Root).Select(named => named.Parameter).ToList();
+        var start = parameters.ConvertAll(parameter => parameter.clone());
+        var undisturbed = Losses(disturb: false);
+        using (no_grad())
+        {
+            Gradients.Zero(tree.Root, setToNone: true);
+            foreach (var (parameter, value) in parameters.Zip(start))
+            {
+                _ = parameter.copy_(value);
+            }
+        }
+
+        Assert.Equal(undisturbed, Losses(disturb: true));
+
+        List<double> Losses(bool disturb)
+        {
+            using var optimizer = Given.Optimizer(tree, "LBFGS", ("max_iter", 6.0), ("history_size", 2.0), ("line_search_fn", search.Length == 0 ? null : search));
+            List<double> losses = [];
+            for (var i = 0; i < 5; i++)
+            {
+                if (disturb && i > 0)
+                {
+                    var calls = 0;
+                    _ = Assert.Throws<InvalidOperationException>(() => optimizer.StepWithClosure(() =>
+                        ++calls == failing ? throw new InvalidOperationException("stop") : TrainingStep.ForwardBackward(tree, batch).Loss));
+                    Gradients.Zero(tree.Root, setToNone: true);
+                }
+
+                losses.Add(TrainingStep.Run(tree, batch, new StepOptions(optimizer)).Loss);
+            }
+
+            return losses;
+        }
+    }
+
+    [Fact]
+    public void Run_LBFGS_with_a_rate_beyond_the_dtype_changes_nothing()
+    {
+        using var scope = NewDisposeScope();
+        using var tree = Given.TwoLayers();
+        using var optimizer = Given.Optimizer(tree, "LBFGS", ("lr", 1e300));
+        var batch = Given.Batch(tree, rand(16, 4), Given.Loss("MSELoss"), rand(16, 3));
+        _ = TrainingStep.ForwardBackward(tree, batch);
+        var before = Everything(tree, null);
+
+        _ = Assert.Throws<ExternalException>(() => TrainingStep.Run(tree, Given.Batch(tree, rand(16, 4), Given.Loss("MSELoss"), rand(16, 3)), new StepOptions(optimizer)));
+
+        Assert.Equal(before, Everything(tree, null));
+        Assert.Equal(0, optimizer.Steps);
+    }
+
+    [Fact]
+    public void Run_that_libtorch_fails_half_way_says_so_and_counts_no_step()
+    {
+        using var scope = NewDisposeScope();
+        using var tree = Given.Linear();
+        using var optimizer = Given.Optimizer(tree, "SGD", ("lr", 1.0));
+        var (weight, bias) = (tree.Root.Parameters[0].Parameter, tree.Root.Parameters[1].Parameter);
+        weight.grad = ones_like(weight);
+        bias.grad = ones(2); // No backward makes such a gradient; it stands for a lack of memory, which no test can time.
+
+        var error = Assert.Throws<EngineException>(optimizer.Step);
+
+        Assert.Equal((EngineError.Internal, "STEP_INCOMPLETE"), (error.Error, error.Reason));
+        Assert.Contains("\"bias\"", error.Message, StringComparison.Ordinal);
+        Assert.Equal(0, optimizer.Steps);
+    }
+
+    /// <summary>Parameters, gradients and optimizer state, to compare.</summary>
+    private static List<string> Everything(ModuleTree tree, HostedOptimizer? optimizer)
+    {
+        var state = optimizer?.GetState();
+        return
+        [
+            .. ModuleTree.NamedParameters(tree.Root).Select(named => $"{named.Name} {Text(named.Parameter)} grad {(named.Parameter.grad is { } gradient ? Text(gradient) : "none")}"),
+            .. state?.Tensors.Select(entry => $"{entry.Key} {Text(entry.Value)}") ?? [],
+            .. state?.Scalars.Select(entry => $"{entry.Key} {entry.Value:R}") ?? [],
+        ];
+
+        static string Text(Tensor tensor) => string.Join(' ', (tensor.is_sparse ? tensor.to_dense() : tensor.detach()).contiguous().data<float>().ToArray().Select(value => value.ToString("R", CultureInfo.InvariantCulture)));
     }
 }

@@ -121,11 +121,11 @@ public sealed class LiveGraphTests(SharedServer server) : ServerTest(server)
     public async Task Graph_ttl_that_is_not_positive_or_beyond_the_limit_names_field()
     {
         var module = await CreateAsync(Specs.Linear);
-        foreach (var ttl in (TimeSpan[])[TimeSpan.Zero, TimeSpan.FromSeconds(-1), TimeSpan.FromDays(365)])
+        foreach (var (ttl, words) in new[] { (TimeSpan.Zero, "is 0s"), (TimeSpan.FromSeconds(-1), "is -1s"), (TimeSpan.FromMilliseconds(90_000_500), "is 90000.5s; it must be > 0 and at most max_ttl, which is 86400s") })
         {
             (await Refusal.OfAsync(
                 async () => await Stubs.Execution.ForwardAsync(new() { Module = module, Inputs = { Wire.Pattern(1, 4) }, RecordGraph = true, GraphTtl = Duration.FromTimeSpan(ttl) }),
-                StatusCode.InvalidArgument)).At("graph_ttl");
+                StatusCode.InvalidArgument, words)).At("graph_ttl");
         }
     }
 

@@ -95,6 +95,35 @@ public sealed class VanishTests(SharedServer server) : ServerTest(server)
         await SettlesAsync(async () => await UsedBytesAsync() == used, async () => $"{await UsedBytesAsync()} bytes are charged; {used} were before the client vanished");
     }
 
+    [Fact]
+    public async Task Clients_that_vanish_leave_the_resident_memory_where_it_was()
+    {
+        const long Slack = 128L << 20;
+        await using var server = await SconceProcess.StartAsync();
+        var host = new HostService.HostServiceClient(Channels.Open(server).CreateCallInvoker());
+        var before = await ResidentAsync();
+        for (var round = 0; round < 3; round++)
+        {
+            await Task.WhenAll(Enumerable.Range(0, 8).Select(_ => Task.Run(KeepAndVanishAsync)));
+        }
+
+        await SettlesAsync(async () => await ResidentAsync() < before + Slack, async () => $"{await ResidentAsync() >> 20} MiB are resident; {before >> 20} MiB were before the clients came");
+
+        async Task<long> ResidentAsync() => (long)(await host.GetHostAsync(new())).Memory.ResidentBytes;
+
+        async Task KeepAndVanishAsync()
+        {
+            using var channel = Channels.Open(server);
+            var tensors = new TensorService.TensorServiceClient(channel.CreateCallInvoker());
+            var session = tensors.OpenSession(new());
+            await session.ResponseStream.MoveNext(CancellationToken.None);
+            for (var i = 0; i < 20; i++)
+            {
+                await tensors.PutTensorAsync(new() { Tensor = Wire.Pattern(1 << 19), Session = session.ResponseStream.Current.Session });
+            }
+        }
+    }
+
     private static async Task Quietly(Task call)
     {
         try

@@ -91,6 +91,64 @@ public sealed class AnswerSizeTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task Call_of_another_method_is_refused()
+    {
+        await Make.ModuleAsync(_server, "adaptive", Make.Spec("""{ "type": "AdaptiveLogSoftmaxWithLoss", "args": { "in_features": 1, "n_classes": 2000, "cutoffs": [10] } }"""));
+
+        await TooLargeAsync(_server.Execution.CallAsync(new V1.CallRequest { Method = "log_prob", Forward = Make.Forward("adaptive", Make.Floats([10, 1], new float[10])) }).ResponseAsync);
+    }
+
+    [Fact]
+    public async Task Values_and_extra_state_of_a_module_are_refused()
+    {
+        await _server.Modules.RegisterBufferAsync(new V1.RegisterBufferRequest { Module = "wide", Name = "seen", Tensor = Make.Floats([1], 1) });
+        await TooLargeAsync(_server.Modules.GetParameterAsync(new V1.GetParameterRequest { Module = "wide", Name = "weight" }).ResponseAsync);
+        Assert.Equal(4, (await _server.Modules.GetBufferAsync(new V1.GetBufferRequest { Module = "wide", Name = "seen" })).Tensor.Data.Length);
+
+        await Make.ModuleAsync(_server, "norm", Make.Spec("""{ "type": "BatchNorm1d", "args": { "num_features": 20000, "affine": false } }"""));
+        await TooLargeAsync(_server.Modules.GetBufferAsync(new V1.GetBufferRequest { Module = "norm", Name = "running_mean" }).ResponseAsync);
+
+        // A message holds less, but a stream brings it.
+        await Make.ModuleAsync(_server, "extra", Make.Spec("""{ "type": "Identity" }"""));
+        await _server.Modules.SetExtraStateAsync(new V1.SetExtraStateRequest { Module = "extra", State = Google.Protobuf.ByteString.CopyFrom(1) });
+        using (var load = _server.State.LoadStateDict())
+        {
+            await load.RequestStream.WriteAsync(new V1.LoadStateDictRequest { Header = new V1.LoadStateDictHeader { Module = "extra", Entries = { new V1.StateEntry { Key = "_extra_state", Dtype = V1.DataType.Uint8, Shape = { 2 * Limit } } } } });
+            for (var i = 0; i < 4; i++)
+            {
+                await load.RequestStream.WriteAsync(new V1.LoadStateDictRequest { Chunk = new V1.StateChunk { Offset = (ulong)(i * Limit / 2), Data = Google.Protobuf.ByteString.CopyFrom(new byte[Limit / 2]) } });
+            }
+
+            await load.RequestStream.WriteAsync(new V1.LoadStateDictRequest { End = new V1.StateEnd() });
+            await load.RequestStream.CompleteAsync();
+            _ = await load;
+        }
+
+        await TooLargeAsync(_server.Modules.GetExtraStateAsync(new V1.GetExtraStateRequest { Module = "extra" }).ResponseAsync);
+    }
+
+    [Fact]
+    public async Task Captures_of_training_calls_are_refused_before_they_change_anything()
+    {
+        var capture = new V1.Hook { Site = V1.HookSite.Forward, Actions = { new V1.HookAction { Capture = new V1.CaptureAction() } } };
+        var gradient = new V1.Hook { Site = V1.HookSite.ParamGrad, Actions = { new V1.HookAction { Capture = new V1.CaptureAction() } } };
+        foreach (var hook in new[] { capture, gradient })
+        {
+            var step = Step();
+            step.ReturnOutput = false;
+            step.Hooks.Add(hook);
+            await TooLargeAsync(_server.Training.TrainStepAsync(step).ResponseAsync);
+        }
+
+        var recorded = Make.Forward("wide", Make.Floats([1, 1], 1));
+        recorded.Hooks.Add(capture);
+        await TooLargeAsync(_server.Execution.ForwardAsync(recorded).ResponseAsync);
+        Assert.Equal(1UL, (await _server.Modules.GetModuleAsync(new V1.GetModuleRequest { Module = "wide" })).Module.Generation);
+        Assert.Equal(0UL, (await _server.Training.GetOptimizerAsync(new V1.GetOptimizerRequest { Module = "wide" })).Optimizer.Steps);
+        Assert.All((await _server.Modules.DescribeModuleAsync(new V1.DescribeModuleRequest { Module = "wide" })).Root.Parameters, parameter => Assert.False(parameter.HasGrad));
+    }
+
+    [Fact]
     public async Task Training_calls_are_refused_before_they_change_anything()
     {
         var backward = new V1.ForwardBackwardRequest { Module = "wide", Inputs = { Make.Floats([1, 1], 1) }, Targets = { Make.Floats([1, 1], 0) }, Loss = new V1.Loss { Type = "MSELoss" }, ReturnOutput = true };
@@ -126,12 +184,20 @@ public sealed class AnswerSizeTests : IAsyncLifetime
     [Fact]
     public async Task Answers_without_tensors_are_refused_too()
     {
-        var spec = new V1.ModuleSpec { Type = "Sequential", Children = { Enumerable.Range(0, 700).Select(_ => new V1.ChildSpec { Spec = Make.Spec("""{ "type": "BatchNorm1d", "args": { "num_features": 1 } }""") }) } };
+        var spec = new V1.ModuleSpec { Type = "Sequential", Children = { Enumerable.Range(0, 700).Select(i => new V1.ChildSpec { Name = $"a-name-of-thirty-four-letters-{i:d5}", Spec = Make.Spec("""{ "type": "BatchNorm1d", "args": { "num_features": 1 } }""") }) } };
         await Make.ModuleAsync(_server, "tall", spec);
 
         await TooLargeAsync(_server.Modules.DescribeModuleAsync(new V1.DescribeModuleRequest { Module = "tall" }).ResponseAsync);
         using var state = _server.State.GetStateDict(new V1.GetStateDictRequest { Module = "tall" });
         await TooLargeAsync(state.ResponseStream.MoveNext(default));
+
+        await _server.Training.ForwardBackwardAsync(new V1.ForwardBackwardRequest { Module = "tall", Inputs = { Make.Floats([2, 1], 1, 2) }, Targets = { Make.Floats([2, 1], 1, 2) }, Loss = new V1.Loss { Type = "MSELoss" } });
+        using var gradients = _server.Training.GetGradients(new V1.GetGradientsRequest { Module = "tall" });
+        await TooLargeAsync(gradients.ResponseStream.MoveNext(default));
+        await _server.Training.CreateOptimizerAsync(new V1.CreateOptimizerRequest { Module = "tall", Type = "Adam", Groups = { new V1.ParamGroup { Parameters = { "*" } } } });
+        await _server.Training.OptimizerStepAsync(new V1.OptimizerStepRequest { Module = "tall" });
+        using var moments = _server.Training.GetOptimizerState(new V1.GetOptimizerStateRequest { Module = "tall" });
+        await TooLargeAsync(moments.ResponseStream.MoveNext(default));
     }
 
     private static V1.ModuleSpec Repeated(int outputs) =>

@@ -23,7 +23,10 @@ internal sealed class Lbfgs(IReadOnlyList<NamedParameter> members) : IDisposable
     private Tensor? _previousGradient;
     private Tensor? _direction;
 
-    /// <summary>Takes one step, of up to <c>max_iter</c> iterations. When the closure throws, the parameters are as before.</summary>
+    // What was remembered when the step began: a step that fails goes back to it.
+    private HashSet<Tensor> _atStart = new(ModuleTree.Same);
+
+    /// <summary>Takes one step, of up to <c>max_iter</c> iterations. When it fails, the parameters and what is remembered are as before.</summary>
     /// <param name="options">The options.</param>
     /// <param name="closure">Computes the loss and its gradients anew.</param>
     /// <returns>The loss before the step.</returns>
@@ -32,14 +35,29 @@ internal sealed class Lbfgs(IReadOnlyList<NamedParameter> members) : IDisposable
         using var noGrad = no_grad();
         using var scope = NewDisposeScope();
         var before = Copies();
+        var history = _history.ToArray();
+        var (iterations, stepLength, diagonal, previousLoss) = (_iterations, _stepLength, _diagonal, _previousLoss);
+        var (gradient, previousGradient, direction) = (_gradient, _previousGradient, _direction);
+        _atStart = Remembered().ToHashSet<Tensor>(ModuleTree.Same);
         try
         {
-            return Iterate(options, closure);
+            var loss = Iterate(options, closure);
+            Dispose(_atStart.Except(Remembered(), ModuleTree.Same));
+            return loss;
         }
         catch
         {
             Restore(before);
+            Dispose(Remembered().Except(_atStart, ModuleTree.Same));
+            _history.Clear();
+            _history.AddRange(history);
+            (_iterations, _stepLength, _diagonal, _previousLoss) = (iterations, stepLength, diagonal, previousLoss);
+            (_gradient, _previousGradient, _direction) = (gradient, previousGradient, direction);
             throw;
+        }
+        finally
+        {
+            _atStart.Clear();
         }
     }
 
@@ -179,8 +197,8 @@ internal sealed class Lbfgs(IReadOnlyList<NamedParameter> members) : IDisposable
         {
             if (_history.Count == historySize)
             {
-                _history[0].Change.Dispose();
-                _history[0].Step.Dispose();
+                Release(_history[0].Change);
+                Release(_history[0].Step);
                 _history.RemoveAt(0);
             }
 
@@ -235,9 +253,25 @@ internal sealed class Lbfgs(IReadOnlyList<NamedParameter> members) : IDisposable
 
     private static double Dot(Tensor a, Tensor b) => a.dot(b).ToDouble();
 
-    private static void Keep(ref Tensor? slot, Tensor? value)
+    private static void Dispose(IEnumerable<Tensor> tensors)
     {
-        slot?.Dispose();
+        foreach (var tensor in tensors.ToList())
+        {
+            tensor.Dispose();
+        }
+    }
+
+    private void Keep(ref Tensor? slot, Tensor? value)
+    {
+        Release(slot);
         slot = value?.DetachFromDisposeScope();
+    }
+
+    private void Release(Tensor? tensor)
+    {
+        if (tensor is not null && !_atStart.Contains(tensor))
+        {
+            tensor.Dispose();
+        }
     }
 }

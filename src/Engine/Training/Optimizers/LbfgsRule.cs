@@ -13,6 +13,6 @@ internal sealed class LbfgsRule() : OptimizerRule(
     Argument.Int("history_size").Or(100L).AtLeast(1),
     Argument.Text("line_search_fn", "strong_wolfe").OrNone())
 {
-    // Two vectors for each step of the history; the gradient, the one before, and the direction.
-    public override double StateCopies(OptionSet options) => (2 * options.Number("history_size")) + 3;
+    // Two vectors for each step of the history; the gradient, the one before, and the direction; and those that a step replaces, until it has succeeded.
+    public override double StateCopies(OptionSet options) => (2 * (options.Number("history_size") + Math.Min(options.Number("max_iter"), options.Number("history_size")))) + 6;
 }

@@ -78,6 +78,23 @@ internal sealed class ParameterState(Parameter parameter) : IDisposable
         }
     }
 
+    /// <summary>State of another, smaller parameter, with the same scalars and with zeros for the same tensors.</summary>
+    public ParameterState Likeness(Parameter other)
+    {
+        var likeness = new ParameterState(other);
+        foreach (var name in _tensors.Keys)
+        {
+            _ = likeness.Zeros(name);
+        }
+
+        foreach (var (name, value) in _scalars)
+        {
+            likeness._scalars[name] = value;
+        }
+
+        return likeness;
+    }
+
     public void Dispose() => Clear();
 
     private void Clear()

@@ -29,6 +29,14 @@ internal abstract class PerParameterRule(string type, params Argument[] argument
     /// <param name="options">Options of its group.</param>
     public abstract void Update(Tensor parameter, Tensor gradient, ParameterState state, OptionSet options);
 
+    /// <summary>Changes a parameter of any dtype, complex ones as pairs of real numbers.</summary>
+    public void UpdateAny(Tensor parameter, Tensor gradient, ParameterState state, OptionSet options)
+    {
+        using var temporaries = NewDisposeScope();
+        var complex = parameter.is_complex();
+        Update(complex ? parameter.view_as_real() : parameter, complex ? gradient.view_as_real() : gradient, state, options);
+    }
+
     /// <summary>The gradient to follow: turned around to maximize, and with weight decay as an L2 penalty.</summary>
     protected static Tensor Effective(Tensor parameter, Tensor gradient, OptionSet options, bool penalty = true)
     {
