@@ -9,6 +9,8 @@ public sealed class FunctionTests : IDisposable
 {
     private readonly TorchSharp.DisposeScope _scope = NewDisposeScope();
 
+    private const long Budget = 8 << 20;
+
     public static TheoryData<long[], long[]> Products { get; } = new()
     {
         { [3], [3] }, { [2, 3], [3] }, { [3], [3, 4] }, { [2, 3], [3, 4] }, { [5, 2, 3], [3, 4] }, { [2, 3], [5, 3, 4] }, { [5, 2, 3], [5, 3, 4] },
@@ -112,6 +114,31 @@ public sealed class FunctionTests : IDisposable
         Assert.Contains("not both", Refused(() => Apply("scaled_dot_product_attention", [q, k, v, zeros(3, 3)], ("is_causal", true))).Message);
     }
 
+    [Theory]
+    [InlineData("conv_transpose1d", 1, "stride")]
+    [InlineData("conv_transpose2d", 2, "stride")]
+    [InlineData("conv_transpose3d", 3, "stride")]
+    [InlineData("conv1d", 1, "padding")]
+    [InlineData("conv2d", 2, "padding")]
+    [InlineData("conv3d", 3, "padding")]
+    public void Convolution_asks_for_the_room_of_its_output_as_the_module_does(string function, int dimensions, string argument)
+    {
+        var (x, weight) = (ones([1, 1, .. Enumerable.Repeat(3L, dimensions)]), ones([1, 1, .. Enumerable.Repeat(1L, dimensions)]));
+        var each = Math.Pow(2, 50.0 / dimensions);
+
+        NoRoom(() => ApplyWithin(Budget, function, [x, weight], (argument, Math.Floor(each))));
+        var fits = ApplyWithin(Budget, function, [x, weight], (argument, 2.0)).Tensor!;
+        using var module = Build(Of((argument == "stride" ? "ConvTranspose" : "Conv") + $"{dimensions}d", ("in_channels", 1.0), ("out_channels", 1.0), ("kernel_size", 1.0), (argument, 2.0)));
+        Assert.Equal(module.RunWithin(Budget, x).Tensor!.shape, fits.shape);
+    }
+
+    [Fact]
+    public void Bilinear_asks_for_the_room_of_its_output()
+    {
+        NoRoom(() => ApplyWithin(Budget, "bilinear", [Many(1), Many(1), ones(1, 1, 1).expand(1 << 25, 1, 1)]));
+        Assert.Equal([3, 5], ApplyWithin(Budget, "bilinear", [ones(3, 2), ones(3, 4), ones(5, 2, 4)]).Tensor!.shape);
+    }
+
     [Fact]
     public void Every_function_is_described_and_found_by_its_prefixes()
     {
@@ -121,4 +148,7 @@ public sealed class FunctionTests : IDisposable
             Assert.NotEmpty(type.Inputs);
         }
     }
+
+    // 2^25 ones without memory of their own.
+    private static Tensor Many(params long[] more) => ones([1, .. more]).expand([1 << 25, .. more]);
 }
