@@ -139,6 +139,51 @@ public sealed class FunctionTests : IDisposable
         Assert.Equal([3, 5], ApplyWithin(Budget, "bilinear", [ones(3, 2), ones(3, 4), ones(5, 2, 4)]).Tensor!.shape);
     }
 
+    [Theory]
+    [InlineData("i,j->ij")]
+    [InlineData("i...,j...->ij...")]
+    [InlineData("i...,...j->...ij")]
+    [InlineData("i..., j...")]
+    [InlineData("i,j,jk,ki->")]
+    [InlineData("i,j,ij...->")]
+    public void Einsum_asks_for_the_room_of_every_product_on_its_way(string equation)
+    {
+        var terms = equation.Split("->")[0].Split(',');
+        Tensor[] operands = [.. terms.Select(term => term.Contains('k') ? ones(1, 1).expand(term.Trim().StartsWith('k') ? [1, 1 << 25] : [1 << 25, 1]) : term.Contains("ij") ? ones(1, 1).expand(1 << 25, 1 << 25) : Many())];
+
+        NoRoom(() => ApplyWithin(Budget, "einsum", operands, ("equation", equation)));
+    }
+
+    [Theory]
+    [InlineData("ij,jk->ik", "2,3 3,4", "2,1,4")]
+    [InlineData("bij,bjk->bik", "5,2,3 5,3,4", "5,2,4")]
+    [InlineData("bij,bjk", "5,2,3 5,3,4", "2,4")]
+    [InlineData("i,j,jk,ki->", "2 3 3,4 4,2", "2,3 2,4 1")]
+    [InlineData("ij,jk,kl->il", "2,3 3,4 4,5", "2,4 2,5")]
+    [InlineData("ij,j,j->i", "2,3 3 3", "2,3 2")]
+    [InlineData("ab,cd->", "2,3 4,5", "1")]
+    [InlineData("...i,...i->...", "7,1,3 5,3", "7,5")]
+    [InlineData("...ij,jk->...ik", "6,7,2,3 3,4", "6,7,2,4")]
+    [InlineData("i...,j...", "2,5 3,5", "5,2,3")]
+    [InlineData("b...,b...->b", "2,5 2,5", "2")]
+    [InlineData("ii,i->i", "3,3 3", "3")]
+    [InlineData("Ba,aB->Ba", "2,3 3,2", "2,3")]
+    [InlineData("ba,ca", "2,3 4,3", "2,4")]
+    [InlineData(" i j , j k ", "2,3 3,4", "2,4")]
+    [InlineData("ij,ij->ij", "2,1 1,3", "2,3")]
+    [InlineData("i,j->", "0 3", "1")]
+    public void Einsum_products_are_those_that_libtorch_makes(string equation, string shapes, string products)
+    {
+        Tensor[] operands = [.. shapes.Split(' ').Select(shape => rand([.. shape.Split(',').Select(long.Parse)]))];
+        var made = EinsumProducts.Of(equation, operands);
+
+        Assert.Equal(products.Split(' ').Select(Elements), made.Select(shape => shape.Aggregate(1L, (product, size) => product * size)));
+        var output = einsum(equation, operands);
+        Assert.Equal(output.shape, made[^1][..(int)output.Dimensions]);
+
+        static long Elements(string shape) => shape.Split(',').Aggregate(1L, (product, size) => product * long.Parse(size));
+    }
+
     [Fact]
     public void Every_function_is_described_and_found_by_its_prefixes()
     {
