@@ -24,9 +24,10 @@ internal static class NeuralFunctions
             {
                 if (mode.Memory is { } memory)
                 {
+                    var size = Promotion.ElementSize(inputs);
                     foreach (var product in EinsumProducts.Of(equation, inputs))
                     {
-                        memory.Need(inputs[0]!, product);
+                        memory.Need(size, product);
                     }
                 }
 

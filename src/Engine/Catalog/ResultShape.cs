@@ -36,6 +36,20 @@ internal static class ResultShape
         return result;
     }
 
+    /// <summary>Whether a shape expands to another one.</summary>
+    public static bool Expands(ReadOnlySpan<long> shape, ReadOnlySpan<long> to)
+    {
+        for (var i = 1; i <= shape.Length; i++)
+        {
+            if (i > to.Length || (shape[^i] != to[^i] && shape[^i] != 1))
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
+
     /// <summary><c>expand</c>: -1 keeps a dimension.</summary>
     public static long[] Expanded(Tensor x, long[] size)
     {

@@ -24,10 +24,16 @@ internal sealed class CallMemory(MemoryLedger ledger, MemoryUse use, string modu
     /// <param name="like">A tensor of its dtype.</param>
     /// <param name="sizes">Sizes whose product is its number of elements; what is negative is libtorch's to refuse.</param>
     /// <param name="times">One more factor.</param>
-    public void Need(Tensor like, ReadOnlySpan<long> sizes, long times = 1)
+    public void Need(Tensor like, ReadOnlySpan<long> sizes, long times = 1) => Need(like.ElementSize, sizes, times);
+
+    /// <summary>Refuses a result that there is no room for.</summary>
+    /// <param name="elementSize">Bytes of one element.</param>
+    /// <param name="sizes">Sizes whose product is its number of elements; what is negative is libtorch's to refuse.</param>
+    /// <param name="times">One more factor.</param>
+    public void Need(long elementSize, ReadOnlySpan<long> sizes, long times = 1)
     {
         var bytes = TensorSize.Product(sizes);
-        bytes = bytes <= 0 || times <= 0 ? 0 : TensorSize.Product(bytes, times, like.ElementSize);
+        bytes = bytes <= 0 || times <= 0 ? 0 : TensorSize.Product(bytes, times, elementSize);
         if (bytes > Small)
         {
             ledger.Check(use, bytes, _what, module);

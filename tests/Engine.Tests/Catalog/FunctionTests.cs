@@ -184,6 +184,46 @@ public sealed class FunctionTests : IDisposable
         static long Elements(string shape) => shape.Split(',').Aggregate(1L, (product, size) => product * long.Parse(size));
     }
 
+    [Theory]
+    [InlineData("mul", ScalarType.Bool, ScalarType.Float64, 8)]
+    [InlineData("pow", ScalarType.Byte, ScalarType.Float32, 4)]
+    [InlineData("where", ScalarType.Bool, ScalarType.Int64, 8)]
+    [InlineData("maximum", ScalarType.Float16, ScalarType.BFloat16, 4)]
+    [InlineData("add", ScalarType.Int8, ScalarType.Byte, 2)]
+    [InlineData("sub", ScalarType.Float64, ScalarType.ComplexFloat32, 16)]
+    [InlineData("div", ScalarType.Int8, ScalarType.Int8, 4)]
+    [InlineData("masked_fill", ScalarType.Float32, ScalarType.Bool, 4)]
+    [InlineData("einsum", ScalarType.Bool, ScalarType.Float64, 8)]
+    [InlineData("cosine_similarity", ScalarType.Float32, ScalarType.Float64, 8)]
+    public void Operands_are_asked_room_for_in_the_dtype_that_they_make(string function, ScalarType left, ScalarType right, int size)
+    {
+        (string, object?)[] args = function == "einsum" ? [("equation", "ik,kj->ikj")] : function == "masked_fill" ? [("value", 2.0)] : [];
+
+        Assert.Equal((1L << 40) * size, Refused(() => ApplyWithin(Budget, function, Operands(1 << 20), args)).Quota!.Asked);
+        var made = ApplyWithin(Budget, function, Operands(8), args).Tensor!;
+        Assert.Equal(64, Math.Max(made.NumberOfElements, function == "cosine_similarity" ? 64 : 0));
+        Assert.True(made.ElementSize == size || function == "cosine_similarity");
+
+        // Their elements take no memory: they are all the same one.
+        Tensor[] Operands(int count)
+        {
+            var (a, b) = (ones(1, 1, dtype: left).expand(count, 1), ones(1, 1, dtype: right).expand(1, count));
+            return function == "where" ? [ones(1, 1, dtype: ScalarType.Bool), a, b] : [a, b];
+        }
+    }
+
+    [Theory]
+    [InlineData(ScalarType.Float32, ScalarType.Float64, 4)]
+    [InlineData(ScalarType.Bool, ScalarType.Float64, 8)]
+    [InlineData(ScalarType.Int32, ScalarType.Int64, 4)]
+    public void An_operand_without_dimensions_asks_for_a_wider_dtype_only_where_it_makes_one(ScalarType many, ScalarType one, int size)
+    {
+        Tensor[] operands = [ones(1, 1, dtype: many).expand(1 << 20, 1 << 20), ones([], dtype: one)];
+
+        Assert.Equal((1L << 40) * size, Refused(() => ApplyWithin(Budget, "mul", operands)).Quota!.Asked);
+        Assert.Equal(size, ApplyWithin(Budget, "mul", [ones(2, dtype: many), operands[1]]).Tensor!.ElementSize);
+    }
+
     [Fact]
     public void Every_function_is_described_and_found_by_its_prefixes()
     {
