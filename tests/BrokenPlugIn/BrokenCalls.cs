@@ -176,6 +176,22 @@ public sealed class Assorted : nn.Module<Tensor, Tensor>
     }
 }
 
+/// <summary>Adds what it was called with the last time.</summary>
+public sealed class Remembers : nn.Module<Tensor, Tensor>
+{
+    private Tensor? _last;
+
+    public Remembers()
+        : base(nameof(Remembers)) => RegisterComponents();
+
+    public override Tensor forward(Tensor input)
+    {
+        var last = _last;
+        _last = input;
+        return last is null ? input.clone() : last + input;
+    }
+}
+
 /// <summary>A class of PyTorch's name: only its full name reaches it.</summary>
 public static class Other
 {

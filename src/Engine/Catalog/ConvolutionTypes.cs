@@ -1,4 +1,6 @@
+using Sconce.Engine.Execution;
 using Sconce.Engine.Modules;
+using Sconce.Engine.Tensors;
 using TorchSharp;
 using TorchSharp.Modules;
 using static Sconce.Engine.Catalog.Argument;
@@ -79,6 +81,58 @@ internal static class ConvolutionTypes
             Initial.UniformByFanIn(bias, weight.shape[1..].Aggregate(1L, (product, size) => product * size));
         }
     }
+
+    /// <summary>Asks for room for the output of a convolution.</summary>
+    /// <param name="memory">What is asked; null asks nothing.</param>
+    /// <param name="input">The input.</param>
+    /// <param name="weight">The weight.</param>
+    /// <param name="stride">Stride of each dimension.</param>
+    /// <param name="padding">Zeros on each side; null where the output has the input's sizes.</param>
+    /// <param name="dilation">Dilation of each dimension.</param>
+    public static void NeedOutput(CallMemory? memory, torch.Tensor input, torch.Tensor weight, long[] stride, long[]? padding, long[] dilation)
+    {
+        var (shape, n) = (input.shape, stride.Length);
+        if (memory is not null && shape.Length > n)
+        {
+            var sizes = shape.AsSpan(^n);
+            memory.Need(input, padding is null ? sizes : ResultShape.Windows(sizes, weight.shape[2..], stride, padding, dilation), TensorSize.Product(weight.shape[0], BatchOf(shape, n)));
+        }
+    }
+
+    /// <summary>Asks for room for the output of a transposed convolution.</summary>
+    /// <param name="memory">What is asked; null asks nothing.</param>
+    /// <param name="input">The input, of n + 1 or n + 2 dimensions.</param>
+    /// <param name="weight">The weight.</param>
+    /// <param name="groups">Groups of channels.</param>
+    /// <param name="stride">Stride of each dimension.</param>
+    /// <param name="padding">What is cut off on each side.</param>
+    /// <param name="extra">The output padding.</param>
+    /// <param name="dilation">Dilation of each dimension.</param>
+    /// <returns>What is wrong with the output's sizes; null for nothing.</returns>
+    public static string? NeedTransposedOutput(CallMemory? memory, torch.Tensor input, torch.Tensor weight, long groups, long[] stride, long[] padding, long[] extra, long[] dilation)
+    {
+        var (shape, n) = (input.shape, stride.Length);
+        var sizes = new long[n];
+        for (var i = 0; i < n; i++)
+        {
+            var size = LeastTransposed(shape[^(n - i)], weight.shape[i + 2], stride[i], padding[i], dilation[i]) + extra[i];
+            if (size < 1 || size > long.MaxValue / 8)
+            {
+                return $"would give an output of size {size} in spatial dimension {i}";
+            }
+
+            sizes[i] = (long)size;
+        }
+
+        memory?.Need(input, sizes, TensorSize.Product(weight.shape[1], groups, BatchOf(shape, n)));
+        return null;
+    }
+
+    /// <summary>A transposed convolution's output in one dimension, without output padding. Wide, because every factor is the caller's.</summary>
+    public static Int128 LeastTransposed(long size, long kernel, long stride, long padding, long dilation) =>
+        ((Int128)(size - 1) * stride) - (2 * (Int128)padding) + ((Int128)dilation * (kernel - 1)) + 1;
+
+    private static long BatchOf(long[] shape, int n) => shape.Length > n + 1 ? shape[0] : 1;
 
     private static ModuleType Conv(int dimensions) => new($"Conv{dimensions}d", "_ConvNd", $"conv{dimensions}d",
         [

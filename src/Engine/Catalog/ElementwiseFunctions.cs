@@ -77,7 +77,8 @@ internal static class ElementwiseFunctions
         var mode = args.IsNone("rounding_mode") ? RoundingMode.None : args.Text("rounding_mode") == "trunc" ? RoundingMode.trunc : RoundingMode.floor;
         return (inputs, call) =>
         {
-            var x = Room(call, inputs[0]!, inputs);
+            // Integers divide into float32.
+            var x = Room(call, inputs[0]!, inputs, mode == RoundingMode.None ? sizeof(float) : 1);
             if (mode == RoundingMode.None)
             {
                 return TensorTree.Of(number is { } value ? x.div(Number(value)) : x.div(inputs[1]!));
@@ -115,9 +116,9 @@ internal static class ElementwiseFunctions
     }
 
     // An operand, once there is room for what all of them broadcast to.
-    private static Tensor Room(FunctionMode mode, Tensor operand, Tensor?[] operands)
+    private static Tensor Room(FunctionMode mode, Tensor operand, Tensor?[] operands, long least = 1)
     {
-        mode.Memory?.Need(operand, ResultShape.Broadcast(operands));
+        mode.NeedBroadcast(operands, least);
         return operand;
     }
 

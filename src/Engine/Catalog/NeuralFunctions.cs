@@ -22,7 +22,15 @@ internal static class NeuralFunctions
             var equation = args.Text("equation");
             return (inputs, mode) =>
             {
-                mode.Memory?.Need(inputs[0]!, ResultShape.Einsum(equation, inputs));
+                if (mode.Memory is { } memory)
+                {
+                    var size = Promotion.ElementSize(inputs);
+                    foreach (var product in EinsumProducts.Of(equation, inputs))
+                    {
+                        memory.Need(size, product);
+                    }
+                }
+
                 return TensorTree.Of(einsum(equation, inputs!));
             };
         }),

@@ -36,6 +36,20 @@ internal static class ResultShape
         return result;
     }
 
+    /// <summary>Whether a shape expands to another one.</summary>
+    public static bool Expands(ReadOnlySpan<long> shape, ReadOnlySpan<long> to)
+    {
+        for (var i = 1; i <= shape.Length; i++)
+        {
+            if (i > to.Length || (shape[^i] != to[^i] && shape[^i] != 1))
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
+
     /// <summary><c>expand</c>: -1 keeps a dimension.</summary>
     public static long[] Expanded(Tensor x, long[] size)
     {
@@ -77,32 +91,6 @@ internal static class ResultShape
     {
         var shape = x.shape;
         return [.. shape.AsSpan(0, 2), .. size ?? [.. scale!.Select((factor, i) => (long)Math.Min(Math.Floor(shape[i + 2] * factor), long.MaxValue))]];
-    }
-
-    /// <summary>The output of an <c>einsum</c>; none where it has an ellipsis or does not fit its operands.</summary>
-    public static long[] Einsum(string equation, Tensor?[] operands)
-    {
-        var text = equation.Replace(" ", "", StringComparison.Ordinal);
-        var sides = text.Split("->");
-        var terms = sides[0].Split(',');
-        if (text.Contains('.', StringComparison.Ordinal) || terms.Length != operands.Length)
-        {
-            return [];
-        }
-
-        var sizes = new Dictionary<char, long>();
-        for (var i = 0; i < terms.Length; i++)
-        {
-            var shape = operands[i]!.shape;
-            for (var d = 0; d < Math.Min(terms[i].Length, shape.Length); d++)
-            {
-                sizes[terms[i][d]] = Math.Max(shape[d], sizes.GetValueOrDefault(terms[i][d]));
-            }
-        }
-
-        // Without an arrow the output has the letters that are there once.
-        var output = sides.Length > 1 ? sides[1] : string.Concat(sizes.Keys.Where(letter => sides[0].Count(c => c == letter) == 1));
-        return [.. output.Select(letter => sizes.GetValueOrDefault(letter, 1))];
     }
 
     private static long Clamp(Int128 size) => (long)Int128.Clamp(size, 0, long.MaxValue);

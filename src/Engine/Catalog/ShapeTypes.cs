@@ -72,7 +72,7 @@ internal static class ShapeTypes
             var (dim, eps) = (args.Int("dim"), args.Float("eps"));
             return (inputs, mode) =>
             {
-                mode.Memory?.Need(inputs[0]!, ResultShape.Broadcast(inputs));
+                mode.NeedBroadcast(inputs);
                 return TensorTree.Of(F.cosine_similarity(inputs[0]!, inputs[1]!, dim, eps));
             };
         }) { Inputs = ["x1", "x2"] },
@@ -81,7 +81,7 @@ internal static class ShapeTypes
             var (p, eps, keepdim) = (args.Float("p"), args.Float("eps"), args.Bool("keepdim"));
             return (inputs, mode) =>
             {
-                mode.Memory?.Need(inputs[0]!, ResultShape.Broadcast(inputs));
+                mode.NeedBroadcast(inputs);
                 return TensorTree.Of(F.pairwise_distance(inputs[0]!, inputs[1]!, p, eps, keepdim));
             };
         }) { Inputs = ["x1", "x2"] },

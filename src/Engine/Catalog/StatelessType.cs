@@ -13,7 +13,14 @@ internal delegate TensorTree TensorFunction(Tensor?[] inputs, FunctionMode mode)
 /// <summary>What goes with one call of a function.</summary>
 /// <param name="Training">Whether the module that holds it is in training mode.</param>
 /// <param name="Memory">What is asked for room before a result that may be much larger than the inputs; null asks nothing.</param>
-internal readonly record struct FunctionMode(bool Training, CallMemory? Memory);
+internal readonly record struct FunctionMode(bool Training, CallMemory? Memory)
+{
+    /// <summary>Asks for room for what operands broadcast to, in the dtype that they promote to.</summary>
+    /// <param name="operands">The operands; null for one left out.</param>
+    /// <param name="least">Fewest bytes of an element.</param>
+    public void NeedBroadcast(ReadOnlySpan<Tensor?> operands, long least = 1) =>
+        Memory?.Need(Math.Max(least, Promotion.ElementSize(operands)), ResultShape.Broadcast(operands));
+}
 
 /// <summary>A module type without parameters, which is also the function that <c>torch.nn.functional</c> has under <see cref="Functional"/>.</summary>
 /// <param name="Name">PyTorch's name of the module.</param>

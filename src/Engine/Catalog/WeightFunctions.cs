@@ -73,13 +73,19 @@ internal static class WeightFunctions
                 ? TensorTree.Of(F.prelu(x, weight))
                 : throw new ArgumentException("prelu takes a weight of one element, or of one for each channel (the second dimension), in the input's dtype");
         }),
-        new("bilinear", [], ["input1", "input2", "weight", "bias?"], _ => (inputs, _) =>
+        new("bilinear", [], ["input1", "input2", "weight", "bias?"], _ => (inputs, mode) =>
         {
             var (first, second, weight, bias) = (inputs[0]!, inputs[1]!, inputs[2]!, inputs[3]);
             var right = weight.Dimensions == 3 && first.Dimensions > 0 && first.Dimensions == second.Dimensions && first.shape[^1] == weight.shape[1] && second.shape[^1] == weight.shape[2]
                 && first.shape.AsSpan(0, first.shape.Length - 1).SequenceEqual(second.shape.AsSpan(0, second.shape.Length - 1)) && (bias is null || bias.shape.AsSpan().SequenceEqual([weight.shape[0]]))
                 && inputs.All(input => input is null || (input.dtype == first.dtype && input.is_floating_point()));
-            return right ? TensorTree.Of(F.bilinear(first, second, weight, bias!)) : throw new ArgumentException("bilinear takes inputs [*, in1] and [*, in2], a weight [out, in1, in2] and a bias [out], of one floating dtype");
+            if (!right)
+            {
+                throw new ArgumentException("bilinear takes inputs [*, in1] and [*, in2], a weight [out, in1, in2] and a bias [out], of one floating dtype");
+            }
+
+            BilinearNode.NeedOutput(mode.Memory, first, weight);
+            return TensorTree.Of(F.bilinear(first, second, weight, bias!));
         }),
     ];
 
@@ -97,10 +103,11 @@ internal static class WeightFunctions
                 throw args.Refuse("padding", "\"same\" needs a stride of 1");
             }
 
-            return (inputs, _) =>
+            return (inputs, mode) =>
             {
                 var (x, weight, bias) = (inputs[0]!, inputs[1]!, inputs[2]);
                 CheckWeights($"conv{n}d", n, inputs, groups, isTransposed: false);
+                ConvolutionTypes.NeedOutput(mode.Memory, x, weight, stride, same ? null : padding, dilation);
                 return TensorTree.Of((n, same) switch
                 {
                     (1, false) => F.conv1d(x, weight, bias, stride[0], padding[0], dilation[0], groups),
@@ -125,17 +132,13 @@ internal static class WeightFunctions
                 throw args.Refuse("output_padding", $"{args.Repr("output_padding")} was given; it must be less than stride or dilation in each dimension");
             }
 
-            return (inputs, _) =>
+            return (inputs, mode) =>
             {
                 var (x, weight, bias) = (inputs[0]!, inputs[1]!, inputs[2]);
                 CheckWeights($"conv_transpose{n}d", n, inputs, groups, isTransposed: true);
-                for (var i = 0; i < n; i++)
+                if (ConvolutionTypes.NeedTransposedOutput(mode.Memory, x, weight, groups, stride, padding, extra, dilation) is { } problem)
                 {
-                    var size = ((Int128)(x.shape[^(n - i)] - 1) * stride[i]) - (2 * (Int128)padding[i]) + ((Int128)dilation[i] * (weight.shape[i + 2] - 1)) + 1 + extra[i];
-                    if (size < 1 || size > long.MaxValue / 8)
-                    {
-                        throw new ArgumentException($"conv_transpose{n}d would give an output of size {size} in spatial dimension {i}");
-                    }
+                    throw new ArgumentException($"conv_transpose{n}d {problem}");
                 }
 
                 return TensorTree.Of(n switch

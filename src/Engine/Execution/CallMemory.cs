@@ -24,10 +24,16 @@ internal sealed class CallMemory(MemoryLedger ledger, MemoryUse use, string modu
     /// <param name="like">A tensor of its dtype.</param>
     /// <param name="sizes">Sizes whose product is its number of elements; what is negative is libtorch's to refuse.</param>
     /// <param name="times">One more factor.</param>
-    public void Need(Tensor like, ReadOnlySpan<long> sizes, long times = 1)
+    public void Need(Tensor like, ReadOnlySpan<long> sizes, long times = 1) => Need(like.ElementSize, sizes, times);
+
+    /// <summary>Refuses a result that there is no room for.</summary>
+    /// <param name="elementSize">Bytes of one element.</param>
+    /// <param name="sizes">Sizes whose product is its number of elements; what is negative is libtorch's to refuse.</param>
+    /// <param name="times">One more factor.</param>
+    public void Need(long elementSize, ReadOnlySpan<long> sizes, long times = 1)
     {
         var bytes = TensorSize.Product(sizes);
-        bytes = bytes <= 0 || times <= 0 ? 0 : TensorSize.Product(bytes, times, like.ElementSize);
+        bytes = bytes <= 0 || times <= 0 ? 0 : TensorSize.Product(bytes, times, elementSize);
         if (bytes > Small)
         {
             ledger.Check(use, bytes, _what, module);
@@ -55,14 +61,46 @@ internal sealed class CallMemory(MemoryLedger ledger, MemoryUse use, string modu
         }
     }
 
+    /// <summary>Whether a result is charged, and the charge ends when it is freed.</summary>
+    public bool Counts(Tensor tensor) => !recording && _large is not null && _large.ContainsKey(tensor);
+
     /// <summary>Takes back what was charged for a result that is freed before the call ends, unless autograd holds it still.</summary>
-    public void Freed(Tensor tensor)
+    /// <param name="tensor">The result.</param>
+    /// <param name="heir">A value that lives on: where it has a view of the result, the memory is there still, and the charge goes over to that.</param>
+    public void Freed(Tensor tensor, TensorTree? heir = null)
     {
-        if (!recording && _large is not null && _large.Remove(tensor, out var bytes))
+        if (recording || _large is null || !_large.Remove(tensor, out var bytes))
         {
-            ledger.Release(use, bytes);
-            _charged -= bytes;
+            return;
         }
+
+        if (heir is not null && ViewOf(tensor, heir) is { } view)
+        {
+            _large[view] = TensorSize.Sum(bytes, _large.GetValueOrDefault(view));
+            return;
+        }
+
+        ledger.Release(use, bytes);
+        _charged -= bytes;
+    }
+
+    /// <summary>The first tensor of a value that is a view of a large one; null for none.</summary>
+    public static Tensor? ViewOf(Tensor large, TensorTree value)
+    {
+        if (value.Tensor is { } tensor)
+        {
+            return NativeTensors.IsWithin(tensor, large) ? tensor : null;
+        }
+
+        foreach (var item in value.Items ?? [])
+        {
+            if (ViewOf(large, item) is { } view)
+            {
+                return view;
+            }
+        }
+
+        return null;
     }
 
     /// <summary>Ends the charges of the call, and charges its answer until that has been sent: it is there already, so it is not refused.</summary>

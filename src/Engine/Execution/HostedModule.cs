@@ -206,14 +206,16 @@ public sealed partial class HostedModule
         ArgumentNullException.ThrowIfNull(upload);
         return Change(target.IfGeneration, () =>
         {
-            // Converted copies exist beside what was received until they are in place.
-            using var copies = new MemoryCharge(_host.Ledger, MemoryUse.State, "a load into module", Name, upload.TotalBytes);
+            // Converted copies exist beside what was received until they are in place, and before them what hooks make of it.
+            var hooks = _state.Hooks.Plan.LoadStateDictPre;
+            using var edited = new MemoryCharge(_host.Ledger, MemoryUse.State, "what hooks make of a load into module", Name, hooks.Count > 0 ? upload.TotalBytes : 0);
+            using var copies = new MemoryCharge(_host.Ledger, MemoryUse.State, "a load into module", Name);
             var outcome = _state.AnyShapeless ? _state.Shaping(() => _state.Draw(Load)) : Load();
             _state.Stepped();
             return new LoadStateOutcome(outcome.MissingKeys, outcome.UnexpectedKeys, _state.Generation);
 
             LoadOutcome Load() => upload.Use(entries =>
-                StateLoading.Load(_state.Tree.Find(target.Path), ThroughHooks(_state.Hooks.Plan.LoadStateDictPre, target.Path, entries), strict, upload.Field));
+                StateLoading.Load(_state.Tree.Find(target.Path), ThroughHooks(hooks, target.Path, entries), strict, upload.Field, copies.Resize));
         }, cancellationToken);
     }
 

@@ -40,14 +40,16 @@ internal static class HookTrial
         var plan = HookPlan.Of(copy, [tried]);
         var run = new HookRun(plan, new HookServices(state.Name, copy, host, null, HeldModules.None));
         var recording = hook.Spec.IsBackward || hook.Spec.Site == HookSite.ParamGrad;
+        using var memory = state.NewCallMemory(MemoryUse.Outputs, recording);
+        inputs = recording ? RequireGrads(inputs) : inputs;
         using (set_grad_enabled(recording))
         {
             try
             {
-                var output = random.Run(() => copy.Root.Call(recording ? RequireGrads(inputs) : inputs, new CallContext { Hooks = run }));
+                var output = random.Run(() => copy.Root.Call(inputs, new CallContext { Hooks = run, Memory = memory }));
                 if (recording)
                 {
-                    Backward(run, copy, output, hook);
+                    Backward(state, host, run, copy, inputs, output, hook);
                 }
             }
             catch (HookStopException)
@@ -63,7 +65,7 @@ internal static class HookTrial
         }
     }
 
-    private static void Backward(HookRun run, ModuleTree copy, TensorTree output, Hook hook)
+    private static void Backward(ModuleState state, HostServices host, HookRun run, ModuleTree copy, CallArguments inputs, TensorTree output, Hook hook)
     {
         var roots = output.Flatten().Where(tensor => tensor.requires_grad).ToList();
         if (roots.Count == 0)
@@ -71,6 +73,10 @@ internal static class HookTrial
             throw EngineException.Invalid(hook.Field, "never acts on the example inputs: nothing requires a gradient", "HOOK_NEVER_FIRES");
         }
 
+        // Of parameters, of inputs, and those of the output that it begins with.
+        var bytes = ModuleTree.NamedParameters(copy.Root).Select(named => named.Parameter).Concat(inputs.Positional.SelectMany(value => value.Flatten())).Where(tensor => tensor.requires_grad)
+            .Concat(roots).Aggregate(0L, (sum, tensor) => TensorSize.Sum(sum, TensorSize.Of(tensor)));
+        using var charge = new MemoryCharge(host.Ledger, MemoryUse.Gradients, "the gradients of a copy of module", state.Name, bytes);
         using var before = Gradients.Backward(copy, reset: false, () =>
         {
             FunctionGuard.Run(() => autograd.backward(roots, [.. roots.Select(root => ones_like(root))], false));

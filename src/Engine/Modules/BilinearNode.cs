@@ -1,5 +1,7 @@
+using Sconce.Engine.Execution;
 using Sconce.Engine.Tensors;
 using TorchSharp.Modules;
+using static TorchSharp.torch;
 using F = TorchSharp.torch.nn.functional;
 
 namespace Sconce.Engine.Modules;
@@ -51,9 +53,12 @@ internal sealed class BilinearNode : ModuleNode
             throw Refuse(context, $"takes inputs of shapes [*, {_in1}] and [*, {_in2}]; it was given {CallFailure.Describe(first)} and {CallFailure.Describe(second)}");
         }
 
-        context.Memory?.Need(first, shape1.AsSpan(0, shape1.Length - 1), _weight.shape[0]);
+        NeedOutput(context.Memory, first, _weight);
         return TensorTree.Of(F.bilinear(first, second, _weight, _bias));
     }
+
+    /// <summary>Asks for room for the output.</summary>
+    internal static void NeedOutput(CallMemory? memory, Tensor first, Tensor weight) => memory?.Need(first, first.shape.AsSpan(0, (int)first.Dimensions - 1), weight.shape[0]);
 }
 
 /// <summary><c>PReLU</c>.</summary>

@@ -41,7 +41,7 @@ internal sealed class SequentialNode : ModuleNode
             // holds what it needs by itself.) A child may hand back its own input, and the first value may be the caller's.
             if (value.Tensor is { } made && next.Tensor is { } kept && !ReferenceEquals(made, kept) && !IsInput(inputs, made))
             {
-                context.Memory?.Freed(made);
+                context.Memory?.Freed(made, next);
                 made.Dispose();
             }
 
@@ -55,7 +55,7 @@ internal sealed class SequentialNode : ModuleNode
     {
         for (var i = 0; i < inputs.Count; i++)
         {
-            if (inputs[i].Flatten().Any(input => ReferenceEquals(input, tensor)))
+            if (inputs[i].Holds(tensor))
             {
                 return true;
             }

@@ -73,19 +73,13 @@ internal sealed class ConvNode : ModuleNode
     protected override TensorTree Forward(IReadOnlyList<TensorTree> inputs, CallContext context)
     {
         var input = TensorAt(inputs, 0, context);
-        var shape = input.shape;
-        if (shape.Length > _dimensions && context.Memory is { } memory)
-        {
-            long[] padding = _before.Length > 0 ? [.. Enumerable.Range(0, _dimensions).Select(i => _before[^((2 * i) + 1)])] : _padding;
-            memory.Need(input, ResultShape.Padded(input, _before));
-            memory.Need(input, _same ? shape.AsSpan(^_dimensions) : ResultShape.Windows(shape.AsSpan(^_dimensions), Weight.shape[2..], _stride, padding, _dilation), Weight.shape[0] * (shape.Length > _dimensions + 1 ? shape[0] : 1));
-        }
-
         if (_before.Length > 0)
         {
+            context.Memory?.Need(input, ResultShape.Padded(input, _before));
             input = F.pad(input, _before, _mode);
         }
 
+        ConvolutionTypes.NeedOutput(context.Memory, input, Weight, _stride, _same ? null : _padding, _dilation);
         return TensorTree.Of((_dimensions, _same) switch
         {
             (1, false) => F.conv1d(input, Weight, Bias, _stride[0], _padding[0], _dilation[0], _groups),

@@ -65,19 +65,11 @@ internal sealed class ConvTransposeNode : ModuleNode
         }
 
         var extra = OptionalTensorAt(inputs, 1, context) is { } size ? ExtraFor(shape, size, context) : _outputPadding;
-        var sizes = new long[_dimensions];
-        for (var i = 0; i < _dimensions; i++)
+        if (ConvolutionTypes.NeedTransposedOutput(context.Memory, input, _weight, _groups, _stride, _padding, extra, _dilation) is { } problem)
         {
-            var output = LeastOutput(shape, i) + extra[i];
-            if (output < 1 || output > long.MaxValue / 8)
-            {
-                throw Refuse(context, $"would give an output of size {output} in spatial dimension {i}; it was given {CallFailure.Describe(input)}");
-            }
-
-            sizes[i] = (long)output;
+            throw Refuse(context, $"{problem}; it was given {CallFailure.Describe(input)}");
         }
 
-        context.Memory?.Need(input, sizes, _weight.shape[1] * _groups * (shape.Length > _dimensions + 1 ? shape[0] : 1));
         return TensorTree.Of(_dimensions switch
         {
             1 => F.conv_transpose1d(input, _weight, _bias, _stride[0], _padding[0], extra[0], _dilation[0], _groups),
@@ -98,7 +90,7 @@ internal sealed class ConvTransposeNode : ModuleNode
         var extra = new long[_dimensions];
         for (var i = 0; i < _dimensions; i++)
         {
-            var least = LeastOutput(shape, i);
+            var least = ConvolutionTypes.LeastTransposed(shape[^(_dimensions - i)], _kernel[i], _stride[i], _padding[i], _dilation[i]);
             if (size[i] < least || size[i] >= least + _stride[i])
             {
                 throw Refuse(context, $"cannot make output_size {size[i]} in spatial dimension {i}; possible sizes are {least} to {least + _stride[i] - 1}");
@@ -109,8 +101,4 @@ internal sealed class ConvTransposeNode : ModuleNode
 
         return extra;
     }
-
-    // Wide, because every factor is the caller's.
-    private Int128 LeastOutput(long[] shape, int i) =>
-        ((Int128)(shape[^(_dimensions - i)] - 1) * _stride[i]) - (2 * (Int128)_padding[i]) + ((Int128)_dilation[i] * (_kernel[i] - 1)) + 1;
 }

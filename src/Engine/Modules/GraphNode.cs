@@ -1,4 +1,5 @@
 using Sconce.Engine.Catalog;
+using Sconce.Engine.PlugIns;
 using Sconce.Engine.Tensors;
 using static TorchSharp.torch;
 
@@ -12,6 +13,7 @@ internal sealed class GraphNode : ModuleNode
 {
     private GraphStep[] _steps = [];
     private int[] _outputs = [];
+    private int[] _last = [];
     private int _values;
     private readonly Parts? _parts;
 
@@ -40,12 +42,13 @@ internal sealed class GraphNode : ModuleNode
         Inputs = plan.Inputs;
         _steps = plan.Steps;
         _outputs = plan.Outputs;
+        _last = plan.Last;
         _values = plan.Values;
     }
 
     protected override TensorTree Forward(IReadOnlyList<TensorTree> inputs, CallContext context)
     {
-        var values = new TensorTree[_values];
+        var values = new GraphValues(_values, context.Memory);
         for (var i = 0; i < inputs.Count; i++)
         {
             values[i] = inputs[i];
@@ -54,23 +57,24 @@ internal sealed class GraphNode : ModuleNode
         foreach (var step in _steps)
         {
             Store(step, Run(step, values, context), values, context);
+            values.Free(step.Frees);
         }
 
-        var output = _outputs.Length == 1 ? values[_outputs[0]] : TensorTree.Tuple([.. _outputs.Select(i => values[i])]);
-        Free(values, inputs, output, context);
+        var output = _outputs.Length == 1 ? values[_outputs[0]] : TensorTree.Tuple(values.At(_outputs));
+        values.End(_last, output);
         return output;
     }
 
-    private TensorTree Run(GraphStep step, TensorTree[] values, CallContext context)
+    private TensorTree Run(GraphStep step, GraphValues values, CallContext context)
     {
         if (step.Module is not null)
         {
-            return CallChild(step.Path, step.Module, [.. step.Inputs.Select(i => values[i])], context);
+            return CallChild(step.Path, step.Module, values.At(step.Inputs), context);
         }
 
         if (step.Source is { } source)
         {
-            // An alias: what a step gives is freed when the Graph is done.
+            // An alias: what a step gives is freed when no other step needs it.
             return TensorTree.Of(source.Owner.IsUninitialized(source.Name) ? throw LazyNode.NotYet([source.Name]) : source.Find()!.alias());
         }
 
@@ -92,11 +96,11 @@ internal sealed class GraphNode : ModuleNode
             throw CallFailure.Translate(exception, $"{Display(context.Path)}, {step.Label},", [.. tensors.Select(TensorTree.Of)], context.Field);
         }
 
-        context.Made(result, values);
+        context.Made(result, values.All);
         return result;
     }
 
-    private void Store(GraphStep step, TensorTree result, TensorTree[] values, CallContext context)
+    private void Store(GraphStep step, TensorTree result, GraphValues values, CallContext context)
     {
         if (step.Unpack.Length == 0)
         {
@@ -116,18 +120,12 @@ internal sealed class GraphNode : ModuleNode
                 values[step.Unpack[i]] = items[i];
             }
         }
-    }
 
-    // What was made on the way and is neither an input nor part of the output; autograd holds what it needs by itself.
-    private static void Free(TensorTree[] values, IReadOnlyList<TensorTree> inputs, TensorTree output, CallContext context)
-    {
-        var kept = new HashSet<Tensor>(inputs.SelectMany(input => input.Flatten()).Concat(output.Flatten()), ReferenceEqualityComparer.Instance);
-        for (var i = inputs.Count; i < values.Length; i++)
+        for (var i = 0; i < items.Count && !step.IsKept; i++)
         {
-            if (values[i]?.Tensor is { } tensor && kept.Add(tensor))
+            if (step.Unpack[i] < 0)
             {
-                context.Memory?.Freed(tensor);
-                tensor.Dispose();
+                values.Free(items[i]);
             }
         }
     }
@@ -147,6 +145,12 @@ internal sealed record GraphStep(
 {
     /// <summary>The parameter or buffer that it reads instead of a call, or null.</summary>
     public TensorSource? Source { get; init; }
+
+    /// <summary>Places whose values no later step needs.</summary>
+    public int[] Frees { get; init; } = [];
+
+    /// <summary>Whether a plug-in may keep what it sees here and come back to it in the same call: its values live until that ends.</summary>
+    public bool IsKept { get; } = Module is not null && ModuleTree.Walk(Module).Any(at => at.Node is PlugInNode);
 
     /// <summary>Places that its function has for inputs.</summary>
     public int Arity => Type is null || Type.IsVariadic ? 0 : Type.Inputs.Count;

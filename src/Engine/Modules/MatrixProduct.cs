@@ -1,3 +1,4 @@
+using Sconce.Engine.Catalog;
 using Sconce.Engine.Execution;
 using Sconce.Engine.Tensors;
 using static TorchSharp.torch;
@@ -46,8 +47,13 @@ internal static class MatrixProduct
             return a.reshape(-1, left[^1]).mm(b).view([.. left.AsSpan(0, left.Length - 1), right[1]]);
         }
 
-        var batch = Broadcast(left.AsSpan(0, left.Length - 2), right.AsSpan(0, right.Length - 2))
-            ?? throw new ArgumentException($"matmul takes batches that broadcast; it was given {CallFailure.Describe(a)} and {CallFailure.Describe(b)}");
+        var (leftBatch, rightBatch) = (left[..^2], right[..^2]);
+        var batch = ResultShape.Broadcast(leftBatch, rightBatch);
+        if (!ResultShape.Expands(leftBatch, batch) || !ResultShape.Expands(rightBatch, batch))
+        {
+            throw new ArgumentException($"matmul takes batches that broadcast; it was given {CallFailure.Describe(a)} and {CallFailure.Describe(b)}");
+        }
+
         var count = TensorSize.Product(batch);
         // The operands are made dense too.
         memory?.Need(a, [left[^2], right[^1]], count);
@@ -61,22 +67,5 @@ internal static class MatrixProduct
         var shape = tensor.shape;
         var (rows, columns) = (shape[^2], shape[^1]);
         return tensor.expand([.. batch, rows, columns]).reshape(count, rows, columns);
-    }
-
-    private static long[]? Broadcast(ReadOnlySpan<long> a, ReadOnlySpan<long> b)
-    {
-        var result = new long[Math.Max(a.Length, b.Length)];
-        for (var i = 1; i <= result.Length; i++)
-        {
-            var (x, y) = (i <= a.Length ? a[^i] : 1, i <= b.Length ? b[^i] : 1);
-            if (x != y && x != 1 && y != 1)
-            {
-                return null;
-            }
-
-            result[^i] = x == 1 ? y : x;
-        }
-
-        return result;
     }
 }

@@ -10,7 +10,8 @@ internal sealed class WiringReader(GraphNode graph, NodeOrigin origin, Wiring? g
     /// <summary>The field of the wiring: beside the arguments in the spec.</summary>
     private readonly string _field = (origin.Args.Field.EndsWith(".args", StringComparison.Ordinal) ? origin.Args.Field[..^".args".Length] : origin.Args.Field) + ".wiring";
 
-    public (InputName[] Inputs, GraphStep[] Steps, int[] Outputs, int Values) Read()
+    /// <summary>Reads it: inputs, steps, places of the outputs, those of values that are freed when all steps are done, and how many places there are.</summary>
+    public (InputName[] Inputs, GraphStep[] Steps, int[] Outputs, int[] Last, int Values) Read()
     {
         var wiring = given ?? throw Wrong(_field, "a Graph needs a wiring: inputs, steps and outputs");
         if (wiring.Inputs.Count == 0 || wiring.Outputs.Count == 0)
@@ -26,7 +27,28 @@ internal sealed class WiringReader(GraphNode graph, NodeOrigin origin, Wiring? g
 
         var steps = wiring.Steps.Select((step, i) => Step(step, $"{_field}.steps[{i}]")).ToArray();
         var outputs = wiring.Outputs.Select((name, i) => Place(name, $"{_field}.outputs[{i}]")).ToArray();
-        return (inputs, steps, outputs, _places.Count);
+        return (inputs, steps, outputs, Lives(steps, inputs.Length, outputs), _places.Count);
+    }
+
+    // Finds where each value is used for the last time. Inputs are the caller's to free, and so is the output.
+    private int[] Lives(GraphStep[] steps, int inputs, int[] outputs)
+    {
+        var ends = new int[_places.Count];
+        for (var i = 0; i < steps.Length; i++)
+        {
+            foreach (var place in steps[i].Inputs.Concat(steps[i].Unpack).Append(steps[i].Result).Where(place => place >= 0))
+            {
+                ends[place] = steps[i].IsKept ? steps.Length : Math.Max(i, ends[place]);
+            }
+        }
+
+        var freed = Enumerable.Range(inputs, _places.Count - inputs).Except(outputs).ToLookup(place => ends[place]);
+        for (var i = 0; i < steps.Length; i++)
+        {
+            steps[i] = steps[i] with { Frees = [.. freed[i]] };
+        }
+
+        return [.. freed[steps.Length]];
     }
 
     private GraphStep Step(WiringStep step, string field)

@@ -109,6 +109,21 @@ internal static unsafe partial class NativeTensors
         return (byte*)address;
     }
 
+    /// <summary>Whether a tensor begins within the memory of another one that is not empty, as a view of it does.</summary>
+    public static bool IsWithin(Tensor tensor, Tensor other)
+    {
+        var (sizes, strides) = (other.shape, other.stride());
+        var elements = 1L;
+        for (var i = 0; i < sizes.Length; i++)
+        {
+            elements += (sizes[i] - 1) * strides[i];
+        }
+
+        var at = Address(tensor);
+        var first = Address(other);
+        return at >= first && at < first + (elements * other.ElementSize);
+    }
+
     private static Tensor Wrap(void* memory, delegate* unmanaged<nint, void> deleter, ElementType type, IReadOnlyList<long> shape)
     {
         var rank = shape.Count;

@@ -39,6 +39,25 @@ public sealed class TensorTree
     public IEnumerable<Tensor> Flatten() =>
         Tensor is not null ? [Tensor] : Items is null ? [] : Items.SelectMany(item => item.Flatten());
 
+    /// <summary>Whether a tensor, the very object, is among the tensors.</summary>
+    internal bool Holds(Tensor tensor)
+    {
+        if (Items is null)
+        {
+            return ReferenceEquals(Tensor, tensor);
+        }
+
+        foreach (var item in Items)
+        {
+            if (item.Holds(tensor))
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
     /// <summary>The same structure with each tensor replaced.</summary>
     /// <param name="map">Gives the replacement of a tensor.</param>
     public TensorTree Map(Func<Tensor, Tensor> map) =>

@@ -170,7 +170,7 @@ public static class TrainingStep
         // Most losses broadcast numbers against numbers.
         if (output.Tensor is { } prediction && batch.Targets is [var target, ..] && target.is_floating_point())
         {
-            memory?.Need(prediction, ResultShape.Broadcast(prediction, target));
+            memory?.Need(Promotion.ElementSize(prediction, target), ResultShape.Broadcast(prediction, target));
         }
 
         var loss = batch.Loss.Compute(output, batch.Targets);

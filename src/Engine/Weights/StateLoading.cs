@@ -18,8 +18,9 @@ public static class StateLoading
     /// <param name="entries">Keys and values; the values are copied.</param>
     /// <param name="strict">Whether missing and unexpected keys are refused. A shape that differs is refused either way.</param>
     /// <param name="field">Path of the entries in the request.</param>
+    /// <param name="reserve">Told the bytes of all copies before they are made; may refuse them.</param>
     /// <exception cref="EngineException">A key is missing, unexpected, given twice or of another shape: all are named, and nothing has changed.</exception>
-    public static LoadOutcome Load(ModuleNode subtree, IReadOnlyList<(string Key, Tensor Value)> entries, bool strict, string field = "entries")
+    public static LoadOutcome Load(ModuleNode subtree, IReadOnlyList<(string Key, Tensor Value)> entries, bool strict, string field = "entries", Action<long>? reserve = null)
     {
         ArgumentNullException.ThrowIfNull(entries);
         var (outcome, targets, lazy) = Check(subtree, [.. entries.Select(entry => new StateEntryInfo(entry.Key, entry.Value.dtype.ToElementType(), entry.Value.shape))], strict, field);
@@ -28,6 +29,7 @@ public static class StateLoading
 
         // What can fail for lack of memory happens before the first value is in place. As in PyTorch the last name of a shared tensor in the
         // order of the state dict decides what it holds, whatever the order of the entries.
+        reserve?.Invoke(entries.Zip(targets).Aggregate(0L, (sum, pair) => pair.Second.Entry is { } target ? TensorSize.Sum(sum, CopyBytes(target, pair.First.Value)) : sum));
         lazy.Materialize();
         List<(StateEntry Target, Tensor Value)> converted;
         try
@@ -111,6 +113,12 @@ public static class StateLoading
 
     private static (StateEntry Target, Tensor Value) Converted(StateEntry target, Tensor value) =>
         (target, target.IsExtraState ? value.clone() : value.to(target.Tensor.dtype, target.Tensor.device));
+
+    // What Converted takes: of a value that has the dtype already, nothing. The shape that a lazy module's tensor has not yet is the value's.
+    private static long CopyBytes(StateEntry target, Tensor value) =>
+        target.IsExtraState ? TensorSize.Of(value)
+        : value.dtype == target.Tensor.dtype && value.device_type == target.Tensor.device_type ? 0
+        : TensorSize.Product(value.NumberOfElements, target.Tensor.ElementSize);
 
     private static string? Mismatch(StateEntry entry, long[] shape, StateEntryInfo value)
     {

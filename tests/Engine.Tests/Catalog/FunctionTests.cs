@@ -9,6 +9,8 @@ public sealed class FunctionTests : IDisposable
 {
     private readonly TorchSharp.DisposeScope _scope = NewDisposeScope();
 
+    private const long Budget = 8 << 20;
+
     public static TheoryData<long[], long[]> Products { get; } = new()
     {
         { [3], [3] }, { [2, 3], [3] }, { [3], [3, 4] }, { [2, 3], [3, 4] }, { [5, 2, 3], [3, 4] }, { [2, 3], [5, 3, 4] }, { [5, 2, 3], [5, 3, 4] },
@@ -151,6 +153,116 @@ public sealed class FunctionTests : IDisposable
         Assert.Contains("not both", Refused(() => Apply("scaled_dot_product_attention", [q, k, v, zeros(3, 3)], ("is_causal", true))).Message);
     }
 
+    [Theory]
+    [InlineData("conv_transpose1d", 1, "stride")]
+    [InlineData("conv_transpose2d", 2, "stride")]
+    [InlineData("conv_transpose3d", 3, "stride")]
+    [InlineData("conv1d", 1, "padding")]
+    [InlineData("conv2d", 2, "padding")]
+    [InlineData("conv3d", 3, "padding")]
+    public void Convolution_asks_for_the_room_of_its_output_as_the_module_does(string function, int dimensions, string argument)
+    {
+        var (x, weight) = (ones([1, 1, .. Enumerable.Repeat(3L, dimensions)]), ones([1, 1, .. Enumerable.Repeat(1L, dimensions)]));
+        var each = Math.Pow(2, 50.0 / dimensions);
+
+        NoRoom(() => ApplyWithin(Budget, function, [x, weight], (argument, Math.Floor(each))));
+        var fits = ApplyWithin(Budget, function, [x, weight], (argument, 2.0)).Tensor!;
+        using var module = Build(Of((argument == "stride" ? "ConvTranspose" : "Conv") + $"{dimensions}d", ("in_channels", 1.0), ("out_channels", 1.0), ("kernel_size", 1.0), (argument, 2.0)));
+        Assert.Equal(module.RunWithin(Budget, x).Tensor!.shape, fits.shape);
+    }
+
+    [Fact]
+    public void Bilinear_asks_for_the_room_of_its_output()
+    {
+        NoRoom(() => ApplyWithin(Budget, "bilinear", [Many(1), Many(1), ones(1, 1, 1).expand(1 << 25, 1, 1)]));
+        Assert.Equal([3, 5], ApplyWithin(Budget, "bilinear", [ones(3, 2), ones(3, 4), ones(5, 2, 4)]).Tensor!.shape);
+    }
+
+    [Theory]
+    [InlineData("i,j->ij")]
+    [InlineData("i...,j...->ij...")]
+    [InlineData("i...,...j->...ij")]
+    [InlineData("i..., j...")]
+    [InlineData("i,j,jk,ki->")]
+    [InlineData("i,j,ij...->")]
+    public void Einsum_asks_for_the_room_of_every_product_on_its_way(string equation)
+    {
+        var terms = equation.Split("->")[0].Split(',');
+        Tensor[] operands = [.. terms.Select(term => term.Contains('k') ? ones(1, 1).expand(term.Trim().StartsWith('k') ? [1, 1 << 25] : [1 << 25, 1]) : term.Contains("ij") ? ones(1, 1).expand(1 << 25, 1 << 25) : Many())];
+
+        NoRoom(() => ApplyWithin(Budget, "einsum", operands, ("equation", equation)));
+    }
+
+    [Theory]
+    [InlineData("ij,jk->ik", "2,3 3,4", "2,1,4")]
+    [InlineData("bij,bjk->bik", "5,2,3 5,3,4", "5,2,4")]
+    [InlineData("bij,bjk", "5,2,3 5,3,4", "2,4")]
+    [InlineData("i,j,jk,ki->", "2 3 3,4 4,2", "2,3 2,4 1")]
+    [InlineData("ij,jk,kl->il", "2,3 3,4 4,5", "2,4 2,5")]
+    [InlineData("ij,j,j->i", "2,3 3 3", "2,3 2")]
+    [InlineData("ab,cd->", "2,3 4,5", "1")]
+    [InlineData("...i,...i->...", "7,1,3 5,3", "7,5")]
+    [InlineData("...ij,jk->...ik", "6,7,2,3 3,4", "6,7,2,4")]
+    [InlineData("i...,j...", "2,5 3,5", "5,2,3")]
+    [InlineData("b...,b...->b", "2,5 2,5", "2")]
+    [InlineData("ii,i->i", "3,3 3", "3")]
+    [InlineData("Ba,aB->Ba", "2,3 3,2", "2,3")]
+    [InlineData("ba,ca", "2,3 4,3", "2,4")]
+    [InlineData(" i j , j k ", "2,3 3,4", "2,4")]
+    [InlineData("ij,ij->ij", "2,1 1,3", "2,3")]
+    [InlineData("i,j->", "0 3", "1")]
+    public void Einsum_products_are_those_that_libtorch_makes(string equation, string shapes, string products)
+    {
+        Tensor[] operands = [.. shapes.Split(' ').Select(shape => rand([.. shape.Split(',').Select(long.Parse)]))];
+        var made = EinsumProducts.Of(equation, operands);
+
+        Assert.Equal(products.Split(' ').Select(Elements), made.Select(shape => shape.Aggregate(1L, (product, size) => product * size)));
+        var output = einsum(equation, operands);
+        Assert.Equal(output.shape, made[^1][..(int)output.Dimensions]);
+
+        static long Elements(string shape) => shape.Split(',').Aggregate(1L, (product, size) => product * long.Parse(size));
+    }
+
+    [Theory]
+    [InlineData("mul", ScalarType.Bool, ScalarType.Float64, 8)]
+    [InlineData("pow", ScalarType.Byte, ScalarType.Float32, 4)]
+    [InlineData("where", ScalarType.Bool, ScalarType.Int64, 8)]
+    [InlineData("maximum", ScalarType.Float16, ScalarType.BFloat16, 4)]
+    [InlineData("add", ScalarType.Int8, ScalarType.Byte, 2)]
+    [InlineData("sub", ScalarType.Float64, ScalarType.ComplexFloat32, 16)]
+    [InlineData("div", ScalarType.Int8, ScalarType.Int8, 4)]
+    [InlineData("masked_fill", ScalarType.Float32, ScalarType.Bool, 4)]
+    [InlineData("einsum", ScalarType.Bool, ScalarType.Float64, 8)]
+    [InlineData("cosine_similarity", ScalarType.Float32, ScalarType.Float64, 8)]
+    public void Operands_are_asked_room_for_in_the_dtype_that_they_make(string function, ScalarType left, ScalarType right, int size)
+    {
+        (string, object?)[] args = function == "einsum" ? [("equation", "ik,kj->ikj")] : function == "masked_fill" ? [("value", 2.0)] : [];
+
+        Assert.Equal((1L << 40) * size, Refused(() => ApplyWithin(Budget, function, Operands(1 << 20), args)).Quota!.Asked);
+        var made = ApplyWithin(Budget, function, Operands(8), args).Tensor!;
+        Assert.Equal(64, Math.Max(made.NumberOfElements, function == "cosine_similarity" ? 64 : 0));
+        Assert.True(made.ElementSize == size || function == "cosine_similarity");
+
+        // Their elements take no memory: they are all the same one.
+        Tensor[] Operands(int count)
+        {
+            var (a, b) = (ones(1, 1, dtype: left).expand(count, 1), ones(1, 1, dtype: right).expand(1, count));
+            return function == "where" ? [ones(1, 1, dtype: ScalarType.Bool), a, b] : [a, b];
+        }
+    }
+
+    [Theory]
+    [InlineData(ScalarType.Float32, ScalarType.Float64, 4)]
+    [InlineData(ScalarType.Bool, ScalarType.Float64, 8)]
+    [InlineData(ScalarType.Int32, ScalarType.Int64, 4)]
+    public void An_operand_without_dimensions_asks_for_a_wider_dtype_only_where_it_makes_one(ScalarType many, ScalarType one, int size)
+    {
+        Tensor[] operands = [ones(1, 1, dtype: many).expand(1 << 20, 1 << 20), ones([], dtype: one)];
+
+        Assert.Equal((1L << 40) * size, Refused(() => ApplyWithin(Budget, "mul", operands)).Quota!.Asked);
+        Assert.Equal(size, ApplyWithin(Budget, "mul", [ones(2, dtype: many), operands[1]]).Tensor!.ElementSize);
+    }
+
     [Fact]
     public void Every_function_is_described_and_found_by_its_prefixes()
     {
@@ -160,4 +272,7 @@ public sealed class FunctionTests : IDisposable
             Assert.NotEmpty(type.Inputs);
         }
     }
+
+    // 2^25 ones without memory of their own.
+    private static Tensor Many(params long[] more) => ones([1, .. more]).expand([1 << 25, .. more]);
 }

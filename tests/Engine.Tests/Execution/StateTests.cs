@@ -118,6 +118,41 @@ public sealed class StateTests
         Assert.Equal(used, host.Ledger.UsedBytes);
     }
 
+    [Theory]
+    [InlineData(ElementType.Float64, ElementType.UInt8, 80_000 + 10_000, 80_000)]
+    [InlineData(ElementType.Float32, ElementType.Float32, 40_000 + 40_000, 0)]
+    [InlineData(ElementType.BFloat16, ElementType.Float64, 20_000 + 80_000, 20_000)]
+    public async Task A_load_takes_the_room_of_the_copies_that_it_makes(ElementType module, ElementType given, long used, long copies)
+    {
+        var spec = Of("Linear", ("in_features", 100.0), ("out_features", 100.0), ("bias", false));
+        foreach (var fits in new[] { true, false })
+        {
+            await using var host = Host(options => options.MemoryBudgetBytes = used + copies - (fits ? 0 : 1));
+            if (copies == 0 && !fits)
+            {
+                continue;
+            }
+
+            var target = await host.CreateModuleAsync("m", spec, null, module, default);
+            using var upload = host.ReserveState([new StateEntryInfo("weight", given, [100, 100])], "e");
+            upload.Write(0, 0, new byte[100 * 100 * given.Size()]);
+            Assert.Equal(used, host.Ledger.UsedBytes);
+
+            var load = target.LoadStateAsync(default, upload, strict: true, default);
+            if (fits)
+            {
+                await load;
+            }
+            else
+            {
+                Assert.Equal(copies, (await load.Fails(EngineError.ResourceExhausted, "a load into module \"m\"")).Quota!.Asked);
+                Assert.Equal(1UL, target.Summary.Generation);
+            }
+
+            Assert.Equal(used, host.Ledger.UsedBytes);
+        }
+    }
+
     [Fact]
     public async Task A_shared_module_is_listed_twice_and_copied_once()
     {

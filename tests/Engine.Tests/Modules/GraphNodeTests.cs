@@ -155,4 +155,112 @@ public sealed class GraphNodeTests : IDisposable
         Assert.Contains("the function matmul", error.Message);
         Assert.Contains("float32 [2, 3], float32 [4, 5]", error.Message);
     }
+
+    /// <summary>Large enough for the ledger to count: 4 MiB.</summary>
+    private static Tensor Large => ones(1024, 1024);
+
+    [Fact]
+    public void Values_are_freed_after_their_last_use_as_in_a_Sequential()
+    {
+        using var tree = Build(Graph(["v0"], ["v20"], [.. Enumerable.Range(0, 20).Select(i => Function($"v{i + 1}", "sigmoid", [$"v{i}"]))]));
+        using var sequential = Build(Sequential([.. Enumerable.Range(0, 20).Select(_ => Of("Sigmoid"))]));
+        var x = Large;
+
+        Assert.Equal(0, MaxDifference(sequential.RunWithin(12 << 20, x).Tensor!, tree.RunWithin(12 << 20, x).Tensor!));
+    }
+
+    [Theory]
+    [InlineData(12 << 20, true)]
+    [InlineData((12 << 20) - 1, false)]
+    public void Values_that_are_used_again_or_given_are_not_freed(long bytes, bool fits)
+    {
+        // At the most there are a, which is given, b and the sum: 12 MiB.
+        using var tree = Build(Graph(["x"], ["y", "a"], [
+            Function("a", "sigmoid", ["x"]), Function("b", "tanh", ["a"]), Function("c", "add", ["b", "a"]), Function("unused", "neg", ["c"]), Function("d", "neg", ["c"]), Function("y", "add", ["d", "x"])]));
+        var x = Large;
+        if (!fits)
+        {
+            NoRoom(() => tree.RunWithin(bytes, x));
+            return;
+        }
+
+        var (given, expected) = (tree.RunWithin(bytes, x).Items!, x - (x.sigmoid() + x.sigmoid().tanh()));
+        Assert.Equal(0, MaxDifference(given[0].Tensor!, expected));
+        Assert.Equal(0, MaxDifference(given[1].Tensor!, x.sigmoid()));
+    }
+
+    [Fact]
+    public void Views_hold_the_memory_of_what_they_are_of_until_they_are_freed()
+    {
+        // Both halves are of a, and the second, which begins elsewhere, outlives the first.
+        using var tree = Build(Graph(["x"], ["y"], [
+            Function("a", "sigmoid", ["x"]), Function("h1", "narrow", ["a"], ("dim", 0.0), ("start", 0.0), ("length", 8.0)), Function("h2", "narrow", ["a"], ("dim", 0.0), ("start", 1000.0), ("length", 8.0)),
+            Function("s", "neg", ["h1"]), Function("b", "sigmoid", ["x"]), Function("c", "sum", ["b"]), Function("t", "add", ["s", "c"]), Function("y", "add", ["t", "h2"])]));
+        var x = Large;
+
+        NoRoom(() => tree.RunWithin((8 << 20) - 1, x));
+        Assert.True(MaxDifference(tree.RunWithin(8 << 20, x).Tensor!, x.sigmoid().sum().expand(8, 1024)) < 1);
+    }
+
+    [Fact]
+    public void View_that_a_graph_gives_takes_over_the_charge_and_is_freed_by_whoever_called_it()
+    {
+        ModuleSpec Block() => Graph(["x"], ["y"], [Function("a", "sigmoid", ["x"]), Function("y", "view", ["a"], ("shape", new object?[] { 1024.0, 1024.0 }))]);
+        using var tree = Build(Sequential([.. Enumerable.Range(0, 8).Select(_ => Block())]));
+        using var one = Build(Graph(["x"], ["z"], [Call("y", "g", "x"), Function("z", "neg", ["y"])], Named("g", Block())));
+        using var flattened = Build(Sequential(Of("Sigmoid"), Of("Flatten"), Of("Sigmoid")));
+        var x = Large;
+
+        Assert.Equal([1024, 1024], tree.RunWithin(8 << 20, x).Tensor!.shape);
+        NoRoom(() => one.RunWithin((8 << 20) - 1, x));
+        Assert.Equal(0, MaxDifference(-x.sigmoid(), one.RunWithin(8 << 20, x).Tensor!));
+        NoRoom(() => flattened.RunWithin((8 << 20) - 1, x));
+        flattened.RunWithin(8 << 20, x);
+    }
+
+    [Fact]
+    public void Input_and_values_that_a_child_hands_back_are_one_tensor_and_freed_once()
+    {
+        using var tree = Build(Graph(["x", "state?"], ["y", "z"], [
+            Call("same", "id", "x"), Function("a", "relu", ["same"]), Call("b", "id", "a"), Function("c", "neg", ["b"]), Function("d", "add", ["a", "c"]), Function("y", "add", ["d", "x"]), Call("z", "id", "y")], Named("id", Of("Identity"))));
+        tree.Root.Train(false);
+        var x = Large;
+        for (var i = 0; i < 2; i++)
+        {
+            var given = tree.RunWithin(16 << 20, x).Items!;
+            Assert.Equal(0, MaxDifference(x, given[0].Tensor!));
+            Assert.Same(given[0].Tensor, given[1].Tensor);
+        }
+    }
+
+    [Fact]
+    public void Tuples_are_freed_with_what_they_hold_unless_another_value_is_the_same()
+    {
+        // Each chunk is a view of a; the split's own value is never asked for.
+        using var tree = Build(Graph(["x"], ["y", "whole"], [
+            Function("a", "sigmoid", ["x"]), Function("whole", "chunk", ["a"], ("chunks", 2.0)), Function("", "chunk", ["a"], ("chunks", 2.0)) with { Unpack = ["first", ""] }, Function("y", "neg", ["first"])]));
+        using var lstm = Build(Graph(["x"], ["last"], [
+            new WiringStep("both", "lstm", null, ["x"], new Dictionary<string, object?>(), []), new WiringStep("", "lstm", null, ["x"], new Dictionary<string, object?>(), ["out", "state"]),
+            Function("n", "neg", ["out"]), Function("last", "neg", ["n"])], Named("lstm", Of("LSTM", ("input_size", 4.0), ("hidden_size", 4.0)))));
+        var (x, steps) = (Large, rand(5, 1, 4));
+
+        for (var i = 0; i < 2; i++)
+        {
+            var given = tree.RunWithin(12 << 20, x).Items!;
+            Assert.Equal(0, MaxDifference(x.sigmoid(), cat([.. given[1].Items!.Select(item => item.Tensor!)])));
+            Assert.Equal(0, MaxDifference(-x.sigmoid()[..512], given[0].Tensor!));
+            Assert.Equal(0, MaxDifference(lstm.Find("lstm").Call(new CallArguments(TensorTree.Of(steps)), new CallContext()).Items![0].Tensor!, lstm.Run(steps)));
+        }
+    }
+
+    [Fact]
+    public void Gradients_flow_through_values_that_were_freed()
+    {
+        using var tree = Build(Graph(["x"], ["y"], [.. Enumerable.Range(0, 4).Select(i => Function(i == 3 ? "y" : $"v{i}", i % 2 == 0 ? "exp" : "square", [i == 0 ? "x" : $"v{i - 1}"]))]));
+        var (x, same) = (full([3], 0.1, requires_grad: true), full([3], 0.1, requires_grad: true));
+        tree.Run(x).sum().backward();
+        same.exp().square().exp().square().sum().backward();
+
+        Assert.Equal(0, MaxDifference(same.grad!, x.grad!));
+    }
 }

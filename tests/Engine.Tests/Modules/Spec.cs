@@ -1,4 +1,5 @@
 using Sconce.Engine.Catalog;
+using Sconce.Engine.Execution;
 using Sconce.Engine.Modules;
 using Sconce.Engine.Tensors;
 using static TorchSharp.torch;
@@ -39,6 +40,27 @@ internal static class Spec
         using var tree = Build(Graph(names, ["y"], [Function("y", function, names, args)]));
         return tree.Root.Call(new CallArguments([.. inputs.Select(TensorTree.Of)]), new CallContext());
     }
+
+    /// <summary>The output of one function of a Graph, which may take so many bytes.</summary>
+    public static TensorTree ApplyWithin(long bytes, string function, Tensor[] inputs, params (string Name, object? Value)[] args)
+    {
+        string[] names = [.. inputs.Select((_, i) => $"x{i}")];
+        using var tree = Build(Graph(names, ["y"], [Function("y", function, names, args)]));
+        return tree.RunWithin(bytes, inputs);
+    }
+
+    /// <summary>The output of a call without gradients, which may take so many bytes.</summary>
+    public static TensorTree RunWithin(this ModuleTree tree, long bytes, params Tensor[] inputs)
+    {
+        using var memory = new CallMemory(Ledger(bytes), MemoryUse.Outputs, "m", recording: false);
+        using var quiet = no_grad();
+        return tree.Root.Call(new CallArguments([.. inputs.Select(TensorTree.Of)]), new CallContext { Memory = memory });
+    }
+
+    public static MemoryLedger Ledger(long bytes) => new(new EngineOptions { MemoryBudgetBytes = bytes, GraphBudgetBytes = bytes, KeptTensorBudgetBytes = bytes });
+
+    /// <summary>Asserts that the memory ledger refuses, before libtorch is asked: what the tests ask for no machine has.</summary>
+    public static void NoRoom(Action action) => Assert.Equal("memory_budget_bytes", Refused(action).Quota?.Subject);
 
     public static EngineException Refused(Action action) => Assert.Throws<EngineException>(action);
 

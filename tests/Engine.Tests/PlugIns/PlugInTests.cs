@@ -53,6 +53,16 @@ public sealed class PlugInTests
     }
 
     [Fact]
+    public void Values_of_a_Graph_that_a_plug_in_has_seen_are_there_until_the_call_ends()
+    {
+        using var scope = NewDisposeScope();
+        using var tree = Build(Spec.Graph(["x"], ["y"], [Spec.Function("a", "neg", ["x"]), Spec.Call("b", "same", "a"), Spec.Call("c", "last", "b"), Spec.Function("d", "mul", ["c"], ("other", 2.0)), Spec.Call("y", "last", "d")],
+            Spec.Named("same", Spec.Of("Identity")), Spec.Named("last", Spec.Sequential(Spec.Of("Remembers")))));
+
+        Assert.Equal([-3f, -6f], tree.Run(tensor(new[] { 1f, 2f })).data<float>().ToArray());
+    }
+
+    [Fact]
     public void Calls_of_its_parts_are_counted_for_the_graph_budget()
     {
         using var scope = NewDisposeScope();
