@@ -16,9 +16,8 @@ internal sealed class OptimizerStreams(EngineHost engine, RequestIdStore once, S
     {
         var chunkBytes = StateSender.ChunkBytes(request.ChunkBytes);
         using var snapshot = await engine.GetModule(request.Module).GetOptimizerStateAsync(request.Optimizer, context.CancellationToken).ConfigureAwait(false);
-        await responses.WriteAsync(new V1.GetOptimizerStateResponse { State = TrainingMapping.ToState(snapshot) }, context.CancellationToken).ConfigureAwait(false);
         await StateSender.SendAsync(
-            snapshot.Tensors, chunkBytes, options.StreamIdleTimeout, responses,
+            new V1.GetOptimizerStateResponse { State = TrainingMapping.ToState(snapshot) }, snapshot.Tensors, chunkBytes, options.StreamIdleTimeout, responses,
             static chunk => new V1.GetOptimizerStateResponse { Chunk = chunk }, static end => new V1.GetOptimizerStateResponse { End = end },
             context.CancellationToken).ConfigureAwait(false);
     }
@@ -41,9 +40,8 @@ internal sealed class OptimizerStreams(EngineHost engine, RequestIdStore once, S
     {
         var chunkBytes = StateSender.ChunkBytes(request.ChunkBytes);
         using var snapshot = await engine.GetModule(request.Module).GetGradientsAsync(request.Path, [.. request.Parameters], context.CancellationToken).ConfigureAwait(false);
-        await responses.WriteAsync(new V1.GetGradientsResponse { Manifest = StateSender.ToManifest(snapshot) }, context.CancellationToken).ConfigureAwait(false);
         await StateSender.SendAsync(
-            snapshot, chunkBytes, options.StreamIdleTimeout, responses,
+            new V1.GetGradientsResponse { Manifest = StateSender.ToManifest(snapshot) }, snapshot, chunkBytes, options.StreamIdleTimeout, responses,
             static chunk => new V1.GetGradientsResponse { Chunk = chunk }, static end => new V1.GetGradientsResponse { End = end }, context.CancellationToken).ConfigureAwait(false);
     }
 

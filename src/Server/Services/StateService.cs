@@ -16,9 +16,8 @@ internal sealed class StateService(EngineHost engine, RequestIdStore once, Sconc
     {
         var chunkBytes = StateSender.ChunkBytes(request.ChunkBytes);
         using var snapshot = await engine.GetModule(request.Module).GetStateAsync(request.Path, [.. request.Keys], context.CancellationToken).ConfigureAwait(false);
-        await responseStream.WriteAsync(new V1.GetStateDictResponse { Manifest = StateSender.ToManifest(snapshot) }, context.CancellationToken).ConfigureAwait(false);
         await StateSender.SendAsync(
-            snapshot, chunkBytes, options.StreamIdleTimeout, responseStream,
+            new V1.GetStateDictResponse { Manifest = StateSender.ToManifest(snapshot) }, snapshot, chunkBytes, options.StreamIdleTimeout, responseStream,
             static chunk => new V1.GetStateDictResponse { Chunk = chunk }, static end => new V1.GetStateDictResponse { End = end }, context.CancellationToken).ConfigureAwait(false);
     }
 

@@ -71,6 +71,27 @@ public sealed class StateTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task GetStateDict_of_a_caller_that_does_not_read_the_manifest_frees_the_copy()
+    {
+        // Keys of 3.6 KB each: a manifest that no window and no buffer takes whole.
+        var spec = Make.Sequential([Make.Linear(1024, 1024), .. Enumerable.Repeat(Make.Spec("""{ "type": "PReLU" }"""), 200)]);
+        for (var depth = 0; depth < 30; depth++)
+        {
+            spec = new V1.ModuleSpec { Type = "Sequential", Children = { new V1.ChildSpec { Name = $"n{depth}".PadRight(120, 'x'), Spec = spec } } };
+        }
+
+        await Make.ModuleAsync(_server, "long", spec);
+        var copied = (await _server.Host.GetHostAsync(new V1.GetHostRequest())).Memory.UsedBytes + (1024 * 1024 * 4);
+        using var call = _server.State.GetStateDict(new V1.GetStateDictRequest { Module = "long" });
+        await call.ResponseHeadersAsync.WaitAsync(TimeSpan.FromSeconds(30));
+        await Eventually.TrueAsync(async () => (await _server.Host.GetHostAsync(new V1.GetHostRequest())).Memory.UsedBytes >= copied);
+
+        await Eventually.TrueAsync(async () => (await _server.Host.GetHostAsync(new V1.GetHostRequest())).Memory.UsedBytes < copied);
+
+        await _server.Modules.DeleteModuleAsync(new V1.DeleteModuleRequest { Module = "long" });
+    }
+
+    [Fact]
     public async Task LoadStateDict_wrong_keys_and_shapes_are_named_at_once_and_nothing_changes()
     {
         var (_, before, _) = await ReadAsync("m");
