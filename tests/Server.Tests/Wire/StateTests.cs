@@ -232,6 +232,39 @@ public sealed class StateTests : IAsyncLifetime
         Assert.Equal("header.request_id", other.GetRpcStatus()!.GetDetail<BadRequest>().FieldViolations[0].Field);
     }
 
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task LoadStateDict_repeated_with_its_request_id_has_its_first_answer_whatever_became_of_the_module(bool goes)
+    {
+        await Make.ModuleAsync(_server, "other", Make.Linear(3, 2));
+        V1.StateEntry[] entries = [Entry("weight", 2, 3), Entry("bias", 2)];
+        var first = await LoadAsync("other", entries, new byte[32], requestId: "load");
+        await _server.Modules.DeleteModuleAsync(new V1.DeleteModuleRequest { Module = "other" });
+        if (!goes)
+        {
+            // Another one under its name, which these entries would not fit.
+            await Make.ModuleAsync(_server, "other", Make.Linear(7, 5));
+        }
+
+        Assert.Equal(first, await LoadAsync("other", entries, new byte[32], requestId: "load", digest: XxHash3.HashToUInt64(new byte[32])));
+
+        // Broken uploads and other calls under the id are still told.
+        Assert.Equal(StatusCode.DataLoss, (await Assert.ThrowsAsync<RpcException>(() => LoadAsync("other", entries, new byte[32], requestId: "load", digest: 42))).StatusCode);
+        var bytes = new byte[32];
+        bytes[0] = 1;
+        foreach (var reused in (Task[])[LoadAsync("other", entries, bytes, requestId: "load"), LoadAsync("other", [entries[0], Entry("other", 2)], new byte[32], requestId: "load")])
+        {
+            Assert.Equal("REQUEST_ID_REUSED", (await Refused.OfAsync(reused)).Is(StatusCode.InvalidArgument, "header.request_id").Reason);
+        }
+
+        (await Refused.OfAsync(LoadAsync("other", [Entry("weight", -1)], [], requestId: "load"))).Is(StatusCode.InvalidArgument, "header.entries[0].shape[0]");
+        if (!goes)
+        {
+            await _server.Modules.DeleteModuleAsync(new V1.DeleteModuleRequest { Module = "other" });
+        }
+    }
+
     [Fact]
     public async Task LoadStateDict_of_a_client_that_leaves_keeps_nothing()
     {
