@@ -138,7 +138,7 @@ public sealed class SconceServer : IAsyncDisposable
     public Task WaitForShutdownAsync(CancellationToken cancellationToken = default) => _application.WaitForShutdownAsync(cancellationToken);
 
     /// <summary>Stops it cleanly: work in flight finishes within the drain timeout, queued work is answered UNAVAILABLE.</summary>
-    /// <param name="cancellationToken">Stops waiting for work in flight.</param>
+    /// <param name="cancellationToken">Stops waiting for work in flight: it is answered UNAVAILABLE (reason STOPPED), as at the drain timeout.</param>
     public Task StopAsync(CancellationToken cancellationToken = default) => _application.StopAsync(cancellationToken);
 
     /// <inheritdoc/>

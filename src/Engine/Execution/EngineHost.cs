@@ -246,11 +246,12 @@ public sealed class EngineHost : IAsyncDisposable
     /// callers get <see cref="EngineError.Unavailable"/> (reason STOPPED). A host drains once: a later call waits for the first one's end.
     /// </summary>
     /// <param name="limit">How long to wait for what runs.</param>
-    public Task DrainAsync(TimeSpan limit)
+    /// <param name="cancellationToken">Waits no longer, as when the limit has passed.</param>
+    public Task DrainAsync(TimeSpan limit, CancellationToken cancellationToken = default)
     {
         lock (_naming)
         {
-            return _drained ??= DrainOnceAsync(limit);
+            return _drained ??= DrainOnceAsync(limit, cancellationToken);
         }
     }
 
@@ -284,7 +285,7 @@ public sealed class EngineHost : IAsyncDisposable
 
     internal static EngineException ModuleNotFound(string name) => EngineException.NotFound("module", name, "ListModules lists those that are held");
 
-    private async Task DrainOnceAsync(TimeSpan limit)
+    private async Task DrainOnceAsync(TimeSpan limit, CancellationToken cancellationToken)
     {
         _services.Admission.Drain();
         _gate.WithdrawAll(Admission.Draining);
@@ -294,13 +295,14 @@ public sealed class EngineHost : IAsyncDisposable
         }
 
         _services.Lanes.WithdrawAll(Admission.Draining);
+        var started = _services.Time.GetTimestamp();
         try
         {
-            await _services.Admission.Idle.WaitAsync(limit, _services.Time).ConfigureAwait(false);
+            await _services.Admission.Idle.WaitAsync(limit, _services.Time, cancellationToken).ConfigureAwait(false);
         }
-        catch (TimeoutException)
+        catch (Exception exception) when (exception is TimeoutException or OperationCanceledException)
         {
-            Log.DrainTimedOut(_log, limit);
+            Log.DrainTimedOut(_log, exception is TimeoutException ? limit : _services.Time.GetElapsedTime(started));
             _services.Lanes.CutAll(Admission.Stopped);
         }
     }

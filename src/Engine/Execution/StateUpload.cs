@@ -32,22 +32,9 @@ public sealed unsafe class StateUpload : IDisposable
         Field = field;
         _tensors = new Tensor?[entries.Count];
         _addresses = new nint[entries.Count];
-        _lengths = new long[entries.Count];
+        _lengths = ByteLengths(entries, field);
         _written = new long[entries.Count];
-        var keys = new HashSet<string>(StringComparer.Ordinal);
-        for (var i = 0; i < entries.Count; i++)
-        {
-            var path = new FieldPath("", field, i);
-            if (!keys.Add(entries[i].Key))
-            {
-                throw EngineException.Invalid(path.Child("key"), $"is {EngineException.Quote(entries[i].Key)}, which is there twice; each key may be given once", "DUPLICATE_KEY");
-            }
-
-            _lengths[i] = TensorLayout.ByteLength(entries[i].Type, entries[i].Shape, path);
-            var total = (Int128)TotalBytes + _lengths[i];
-            TotalBytes = total <= long.MaxValue ? (long)total : throw EngineException.Invalid(path.Child("shape"), "makes all tensors together 2^63 bytes or more");
-        }
-
+        TotalBytes = _lengths.Sum();
         ledger.Check(MemoryUse.State, TotalBytes, What, field);
         _charge = new MemoryCharge(ledger, MemoryUse.State, What, field);
     }
@@ -60,6 +47,33 @@ public sealed unsafe class StateUpload : IDisposable
 
     /// <summary>Where the list stands in the request, for errors.</summary>
     internal string Field { get; }
+
+    /// <summary>Checks a list of tensors, and counts the bytes of each. They are fewer than 2^63 together.</summary>
+    /// <param name="entries">The tensors.</param>
+    /// <param name="field">Where the list stands in the request.</param>
+    /// <exception cref="EngineException">The list is malformed.</exception>
+    public static long[] ByteLengths(IReadOnlyList<StateEntryInfo> entries, string field)
+    {
+        ArgumentNullException.ThrowIfNull(entries);
+        var lengths = new long[entries.Count];
+        var keys = new HashSet<string>(StringComparer.Ordinal);
+        var total = 0L;
+        for (var i = 0; i < lengths.Length; i++)
+        {
+            var path = new FieldPath("", field, i);
+            if (!keys.Add(entries[i].Key))
+            {
+                throw EngineException.Invalid(path.Child("key"), $"is {EngineException.Quote(entries[i].Key)}, which is there twice; each key may be given once", "DUPLICATE_KEY");
+            }
+
+            lengths[i] = TensorLayout.ByteLength(entries[i].Type, entries[i].Shape, path);
+            total = lengths[i] <= long.MaxValue - total
+                ? total + lengths[i]
+                : throw EngineException.Invalid(path.Child("shape"), "makes all tensors together 2^63 bytes or more");
+        }
+
+        return lengths;
+    }
 
     /// <summary>Bytes of one of them.</summary>
     /// <param name="entry">Its index.</param>

@@ -79,7 +79,7 @@ public sealed class HookReport : IDisposable
     /// <summary>What was captured for the answer, in the order it happened.</summary>
     public IReadOnlyList<HookCapture> Captures { get; }
 
-    /// <summary>Registered hooks that the call detached because they failed.</summary>
+    /// <summary>Registered hooks that the call detached because they failed; of more than an answer holds, as many as fit, and then one without a hook that counts the rest.</summary>
     public IReadOnlyList<HookFailure> Detached { get; }
 
     /// <summary>Id of the hook that stopped the call; empty where none did.</summary>

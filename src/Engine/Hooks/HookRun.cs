@@ -1,3 +1,4 @@
+using System.Text;
 using Sconce.Engine.Execution;
 using Sconce.Engine.Modules;
 using Sconce.Engine.Tensors;
@@ -13,6 +14,11 @@ namespace Sconce.Engine.Hooks;
 /// <param name="services">What hooks read and where they deliver.</param>
 internal sealed class HookRun(HookPlan plan, HookServices services)
 {
+    /// <summary>What is in an answer besides tensors and hooks' reports, and what a failure takes besides its words.</summary>
+    private const int Besides = 256;
+
+    private const int PerFailure = 32;
+
     private readonly Lock _lock = new();
     private List<HookCapture> _captures = [];
     private List<HookFailure> _detached = [];
@@ -107,7 +113,7 @@ internal sealed class HookRun(HookPlan plan, HookServices services)
                 return HookReport.Empty;
             }
 
-            var report = new HookReport(_captures, _detached, _stoppedBy);
+            var report = new HookReport(_captures, Fitting(_detached), _stoppedBy);
             (_captures, _detached, _stoppedBy, _answerBytes) = ([], [], "", 0);
             return report;
         }
@@ -115,14 +121,28 @@ internal sealed class HookRun(HookPlan plan, HookServices services)
 
     /// <summary>Counts what will be in the answer, and refuses what would make that larger than a message may be. Before anything is committed, so that a step whose answer
     /// cannot be sent is not taken.</summary>
-    public void MakeRoom(TensorTree value)
+    /// <param name="value">Tensors.</param>
+    /// <param name="words">Bytes of what is told with them.</param>
+    public void MakeRoom(TensorTree value, long words = 0)
     {
         lock (_lock)
         {
-            var bytes = TensorSize.Sum(_answerBytes, TensorSize.InMessage(value));
+            var bytes = TensorSize.Sum(TensorSize.Sum(_answerBytes, words), TensorSize.InMessage(value));
             TensorSize.CheckAnswer(bytes, services.Host.Options.MaxAnswerBytes);
             _answerBytes = bytes;
         }
+    }
+
+    /// <summary>Bytes of texts in a message.</summary>
+    public static long Words(params ReadOnlySpan<string> texts)
+    {
+        var sum = 0L;
+        foreach (var text in texts)
+        {
+            sum += Encoding.UTF8.GetByteCount(text);
+        }
+
+        return sum;
     }
 
     /// <summary>Keeps a capture for the answer.</summary>
@@ -165,6 +185,20 @@ internal sealed class HookRun(HookPlan plan, HookServices services)
         }
 
         throw new HookStopException(hook.Id);
+    }
+
+    // They must not cost the answer: the step has been taken, and ListHooks has them too.
+    private List<HookFailure> Fitting(List<HookFailure> failures)
+    {
+        var room = services.Host.Options.MaxAnswerBytes - _answerBytes - Besides;
+        var fitting = failures.TakeWhile(failure => (room -= Words(failure.Hook, failure.Path, failure.Message) + PerFailure) >= 0).ToList();
+        if (fitting.Count == failures.Count || services.Host.Options.MaxAnswerBytes - _answerBytes < Besides)
+        {
+            return fitting;
+        }
+
+        fitting.Add(new HookFailure("", "", $"and {failures.Count - fitting.Count} more; ListHooks tells why each was detached"));
+        return fitting;
     }
 
     // What fails inside a hook is the hook's fault; what is missing or full keeps its status. Either way the field says which hook it was.

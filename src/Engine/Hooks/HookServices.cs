@@ -83,7 +83,7 @@ internal sealed record HookServices(string Module, ModuleTree Tree, HostServices
 
         if (to.Response || (to.IsDefault && hook.IsInline))
         {
-            run.MakeRoom(TensorTree.Tuple([.. observed.SelectMany(one => new[] { TensorTree.Of(one.Value), TensorTree.Of(one.Indexes) })]));
+            run.MakeRoom(TensorTree.Tuple([.. observed.SelectMany(one => new[] { TensorTree.Of(one.Value), TensorTree.Of(one.Indexes) })]), HookRun.Words(hook.Id, visit.Path, visit.Name));
             run.Respond(Capture(visit, action, observed));
         }
 

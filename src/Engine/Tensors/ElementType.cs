@@ -73,9 +73,9 @@ public static class ElementTypes
     /// <param name="type">The type.</param>
     public static int Size(this ElementType type) => Table[(int)type].Size;
 
-    /// <summary>PyTorch's name, e.g. <c>float32</c>.</summary>
+    /// <summary>PyTorch's name, e.g. <c>float32</c>; of an unknown value its number, since errors tell what was given.</summary>
     /// <param name="type">The type.</param>
-    public static string Name(this ElementType type) => Table[(int)type].Name;
+    public static string Name(this ElementType type) => (uint)type < (uint)Table.Length ? Table[(int)type].Name : type.ToString("D");
 
     /// <summary>Whether it is float16, bfloat16, float32 or float64.</summary>
     /// <param name="type">The type.</param>

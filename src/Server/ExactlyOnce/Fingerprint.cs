@@ -1,4 +1,3 @@
-using System.Buffers;
 using System.Buffers.Binary;
 using System.IO.Hashing;
 using System.Text;
@@ -6,48 +5,63 @@ using Google.Protobuf;
 
 namespace Sconce.Server.ExactlyOnce;
 
-/// <summary>Tells whether two calls are the same call: their method's request type and every byte of the request.</summary>
+/// <summary>Tells whether two calls are the same call: their method's request type and all that the request says.</summary>
 internal readonly record struct Fingerprint(ulong High, ulong Low)
 {
+    private const int MaxBuffer = 4096;
+
     /// <summary>The fingerprint of a request, and of what came beside it (a stream's digest).</summary>
     public static Fingerprint Of(IMessage request, ulong beside = 0)
     {
-        using var hash = new HashingWriter();
-        hash.Append(Encoding.UTF8.GetBytes(request.Descriptor.FullName));
-        request.WriteTo(hash);
+        using var hash = new HashingStream();
+        hash.Write(Encoding.UTF8.GetBytes(request.Descriptor.FullName));
+
+        // Not as it came: the entries of a map have no order, and some languages send them in another one each time.
+        using (var output = new CodedOutputStream(hash, Math.Clamp(request.CalculateSize(), 64, MaxBuffer), leaveOpen: true) { Deterministic = true })
+        {
+            request.WriteTo(output);
+        }
+
         Span<byte> extra = stackalloc byte[sizeof(ulong)];
         BinaryPrimitives.WriteUInt64LittleEndian(extra, beside);
-        hash.Append(extra);
+        hash.Write(extra);
         var value = hash.Finish();
         return new((ulong)(value >> 64), (ulong)value);
     }
 
-    /// <summary>Hashes what is written to it and keeps nothing, so that a large request is never held twice.</summary>
-    private sealed class HashingWriter : IBufferWriter<byte>, IDisposable
+    /// <summary>Hashes what is written to it and keeps nothing, so that a large request is never held twice: it comes in pieces of the output's small buffer.</summary>
+    private sealed class HashingStream : Stream
     {
-        private const int BufferSize = 32 * 1024;
         private readonly XxHash128 _hash = new();
-        private byte[] _buffer = ArrayPool<byte>.Shared.Rent(BufferSize);
 
-        public void Append(ReadOnlySpan<byte> bytes) => _hash.Append(bytes);
+        public override bool CanRead => false;
+
+        public override bool CanSeek => false;
+
+        public override bool CanWrite => true;
+
+        public override long Length => throw new NotSupportedException();
+
+        public override long Position
+        {
+            get => throw new NotSupportedException();
+            set => throw new NotSupportedException();
+        }
 
         public UInt128 Finish() => _hash.GetCurrentHashAsUInt128();
 
-        public void Advance(int count) => _hash.Append(_buffer.AsSpan(0, count));
+        public override void Write(byte[] buffer, int offset, int count) => _hash.Append(buffer.AsSpan(offset, count));
 
-        public Memory<byte> GetMemory(int sizeHint = 0)
+        public override void Write(ReadOnlySpan<byte> buffer) => _hash.Append(buffer);
+
+        public override void Flush()
         {
-            if (sizeHint > _buffer.Length)
-            {
-                ArrayPool<byte>.Shared.Return(_buffer);
-                _buffer = ArrayPool<byte>.Shared.Rent(sizeHint);
-            }
-
-            return _buffer;
         }
 
-        public Span<byte> GetSpan(int sizeHint = 0) => GetMemory(sizeHint).Span;
+        public override int Read(byte[] buffer, int offset, int count) => throw new NotSupportedException();
 
-        public void Dispose() => ArrayPool<byte>.Shared.Return(_buffer);
+        public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
+
+        public override void SetLength(long value) => throw new NotSupportedException();
     }
 }

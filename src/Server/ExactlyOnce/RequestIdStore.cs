@@ -53,6 +53,16 @@ internal sealed class RequestIdStore(SconceServerOptions options, TimeProvider t
         return mine ? OwnAsync(entry, request, work, cancellationToken) : JoinAsync(entry, fingerprint, request, work, field, cancellationToken);
     }
 
+    /// <summary>The call with an id, where it has ended: for an upload, whose repeat is to be received and compared, but needs nothing that the first one needed.</summary>
+    public Finished? Find(string requestId)
+    {
+        lock (_lock)
+        {
+            Forget(time.GetTimestamp());
+            return _entries.TryGetValue(requestId, out var entry) && entry.Ended is { } outcome ? new Finished(entry, outcome) : null;
+        }
+    }
+
     private static void Check(string requestId, string field)
     {
         if (requestId.Length > MaxIdLength)
@@ -80,12 +90,20 @@ internal sealed class RequestIdStore(SconceServerOptions options, TimeProvider t
                 entry = new Entry(requestId, fingerprint);
                 _entries.Add(requestId, entry);
             }
-            else if (entry!.Fingerprint != fingerprint)
+            else
             {
-                throw EngineException.Invalid(field, $"is {EngineException.Quote(requestId)}, which another call has used already; every call needs an id of its own", "REQUEST_ID_REUSED");
+                CheckSame(entry!, fingerprint, field);
             }
 
             return entry!;
+        }
+    }
+
+    private static void CheckSame(Entry entry, Fingerprint fingerprint, string field)
+    {
+        if (entry.Fingerprint != fingerprint)
+        {
+            throw EngineException.Invalid(field, $"is {EngineException.Quote(entry.Id)}, which another call has used already; every call needs an id of its own", "REQUEST_ID_REUSED");
         }
     }
 
@@ -186,8 +204,25 @@ internal sealed class RequestIdStore(SconceServerOptions options, TimeProvider t
         }
     }
 
+    /// <summary>A call that has ended. Its answer does not go while this is held, though the store forget it.</summary>
+    public readonly struct Finished
+    {
+        private readonly Entry _entry;
+        private readonly Outcome _outcome;
+
+        internal Finished(Entry entry, Outcome outcome) => (_entry, _outcome) = (entry, outcome);
+
+        /// <summary>The first answer, or the first error; where the request is another one, or what came beside it, that is refused.</summary>
+        public TResponse Answer<TResponse>(IMessage request, ulong beside, string field)
+            where TResponse : class, IMessage
+        {
+            CheckSame(_entry, Fingerprint.Of(request, beside), field);
+            return (TResponse)_outcome.Answer();
+        }
+    }
+
     /// <summary>How a call ended: with a response or an error.</summary>
-    private sealed record Outcome(IMessage? Response, Exception? Error)
+    internal sealed record Outcome(IMessage? Response, Exception? Error)
     {
         /// <summary>The answer for another caller. Errors are thrown afresh: one exception object must not be thrown on two threads.</summary>
         public IMessage Answer() => (Response, Error) switch
@@ -204,7 +239,7 @@ internal sealed class RequestIdStore(SconceServerOptions options, TimeProvider t
         };
     }
 
-    private sealed class Entry(string id, Fingerprint fingerprint)
+    internal sealed class Entry(string id, Fingerprint fingerprint)
     {
         // Continuations run elsewhere: Finish is called under the store's lock.
         private TaskCompletionSource<Outcome>? _waiters;
@@ -217,6 +252,18 @@ internal sealed class RequestIdStore(SconceServerOptions options, TimeProvider t
         public long Bytes { get; set; }
 
         public long Finished { get; set; }
+
+        /// <summary>How the call ended, for those who come later; null while it runs.</summary>
+        public Outcome? Ended
+        {
+            get
+            {
+                lock (this)
+                {
+                    return _outcome;
+                }
+            }
+        }
 
         /// <summary>How the call ended. Most calls are never joined, so the task is made by the first who asks.</summary>
         public Task<Outcome> Outcome

@@ -10,9 +10,10 @@ namespace Sconce.Server.Hosting;
 /// does Kestrel stop (the host stops its services after every StoppingAsync has ended).
 /// </summary>
 internal sealed class DrainService(
-    EngineHost engine, SconceServerOptions options, DrainSignal drain, HealthService health, ILogger<DrainService> logger) : IHostedLifecycleService
+    EngineHost engine, SconceServerOptions options, DrainSignal drain, HealthService health, ILogger<DrainService> logger) : IHostedLifecycleService, IDisposable
 {
     private readonly Lock _lock = new();
+    private readonly CancellationTokenSource _enough = new();
     private Task? _drained;
 
     public Task StartingAsync(CancellationToken cancellationToken) => Task.CompletedTask;
@@ -25,13 +26,18 @@ internal sealed class DrainService(
         return Task.CompletedTask;
     }
 
-    // A signal stops the host, and then its owner disposes it: both wait for the one drain.
-    public Task StoppingAsync(CancellationToken cancellationToken)
+    // A signal stops the host, and then its owner disposes it: both wait for the one drain, and whichever will wait no longer ends it. What runs then is
+    // answered as at the limit, rather than cut with its connection.
+    public async Task StoppingAsync(CancellationToken cancellationToken)
     {
+        Task drained;
         lock (_lock)
         {
-            return _drained ??= DrainAsync();
+            drained = _drained ??= DrainAsync();
         }
+
+        using var enough = cancellationToken.Register(_enough.Cancel);
+        await drained.ConfigureAwait(false);
     }
 
     private async Task DrainAsync()
@@ -41,7 +47,7 @@ internal sealed class DrainService(
         drain.Begin();
         var started = Stopwatch.GetTimestamp();
         ServerLog.Draining(logger, options.DrainTimeout);
-        await engine.DrainAsync(options.DrainTimeout).ConfigureAwait(false);
+        await engine.DrainAsync(options.DrainTimeout, _enough.Token).ConfigureAwait(false);
         await drain.CloseAsync().ConfigureAwait(false);
         ServerLog.Drained(logger, Stopwatch.GetElapsedTime(started).TotalSeconds);
     }
@@ -49,6 +55,8 @@ internal sealed class DrainService(
     public Task StopAsync(CancellationToken cancellationToken) => Task.CompletedTask;
 
     public Task StoppedAsync(CancellationToken cancellationToken) => Task.CompletedTask;
+
+    public void Dispose() => _enough.Dispose();
 
     private void Serve(Grpc.Health.V1.HealthCheckResponse.Types.ServingStatus status)
     {

@@ -13,11 +13,18 @@ internal static class StatusMapping
 
     /// <summary>
     /// Statuses travel in HTTP/2 trailers: the message twice (once inside the base64 details). gRPC's C core, so Python and most other
-    /// languages, drops a call whose trailers exceed 8 KiB, so both parts are cut to stay under that.
+    /// languages, drops a call whose trailers exceed 8 KiB, so both parts are cut to stay under that. This one is as grpc-message counts: what is not
+    /// printable ASCII takes three bytes for each of its own.
     /// </summary>
     private const int MaxMessageBytes = 1536;
 
-    private const int MaxDetailsBytes = 2816;
+    /// <summary>The other part, before base64 makes it a third larger: 7.5 KiB together, and the rest is for the other headers.</summary>
+    private const int MaxStatusBytes = 4500;
+
+    /// <summary>Kept free for the last of the fields, which counts those that are left out.</summary>
+    private const int MoreFields = 64;
+
+    private static readonly Rune Ellipsis = new('…');
 
     public static StatusCode Code(EngineError error) => error switch
     {
@@ -73,7 +80,7 @@ internal static class StatusMapping
 
         if (error.Fields.Count > 0)
         {
-            status.Details.Add(Any.Pack(Fields(error.Fields)));
+            status.Details.Add(Any.Pack(Fields(error.Fields, MaxStatusBytes - status.CalculateSize() - MoreFields)));
         }
 
         return status;
@@ -90,31 +97,34 @@ internal static class StatusMapping
     /// <summary>The message; of one that is too long for what it lists, as many items as fit and the number of the rest.</summary>
     private static string Message(EngineException error)
     {
-        if (error.Fields.Count < 2 || Encoding.UTF8.GetByteCount(error.Message) <= MaxMessageBytes)
+        if (error.Fields.Count < 2 || error.Message.EnumerateRunes().Sum(Encoded) <= MaxMessageBytes)
         {
-            return Cut(error.Message, MaxMessageBytes);
+            return Cut(error.Message, MaxMessageBytes, Encoded);
         }
 
         var text = new StringBuilder();
+        var size = 0;
         for (var i = 0; i < error.Fields.Count; i++)
         {
             var (field, description) = error.Fields[i];
-            var item = Cut(field.Length == 0 ? description : $"{field}: {description}", 512);
-            if (text.Length + item.Length > MaxMessageBytes / 3 * 2)
+            var item = (i == 0 ? "" : "; ") + Cut(field.Length == 0 ? description : $"{field}: {description}", MaxMessageBytes / 3, Encoded);
+            size += item.EnumerateRunes().Sum(Encoded);
+            if (size > MaxMessageBytes / 3 * 2)
             {
-                return Cut(text.Append(System.Globalization.CultureInfo.InvariantCulture, $"; and {error.Fields.Count - i} more").ToString(), MaxMessageBytes);
+                text.Append(System.Globalization.CultureInfo.InvariantCulture, $"; and {error.Fields.Count - i} more");
+                break;
             }
 
-            text.Append(i == 0 ? "" : "; ").Append(item);
+            text.Append(item);
         }
 
-        return Cut(text.ToString(), MaxMessageBytes);
+        return text.ToString();
     }
 
-    private static BadRequest Fields(IReadOnlyList<FieldViolation> fields)
+    /// <summary>As many fields as fit, and the number of the rest.</summary>
+    private static BadRequest Fields(IReadOnlyList<FieldViolation> fields, int room)
     {
         var request = new BadRequest();
-        var room = MaxDetailsBytes;
         for (var i = 0; i < fields.Count; i++)
         {
             var violation = new BadRequest.Types.FieldViolation { Field = Cut(fields[i].Field, 512), Description = Cut(fields[i].Description, 1024) };
@@ -132,26 +142,29 @@ internal static class StatusMapping
     }
 
     /// <summary>Cuts text to a number of UTF-8 bytes, at a character's edge.</summary>
-    private static string Cut(string text, int bytes)
-    {
-        if (text.Length * 3 <= bytes || Encoding.UTF8.GetByteCount(text) <= bytes)
-        {
-            return text;
-        }
+    private static string Cut(string text, int bytes) => Cut(text, bytes, static rune => rune.Utf8SequenceLength);
 
-        var kept = 0;
-        var size = 3; // the ellipsis
+    /// <summary>Cuts text to a number of bytes as <paramref name="size"/> counts them, at a character's edge.</summary>
+    private static string Cut(string text, int bytes, Func<Rune, int> size)
+    {
+        var (kept, place, taken) = (0, 0, size(Ellipsis));
         foreach (var rune in text.EnumerateRunes())
         {
-            size += rune.Utf8SequenceLength;
-            if (size > bytes)
+            taken += size(rune);
+            place += rune.Utf16SequenceLength;
+            if (taken <= bytes)
             {
-                break;
+                kept = place;
             }
-
-            kept += rune.Utf16SequenceLength;
+            else if (taken - size(Ellipsis) > bytes)
+            {
+                return string.Concat(text.AsSpan(0, kept), Ellipsis.ToString());
+            }
         }
 
-        return string.Concat(text.AsSpan(0, kept), "…");
+        return text;
     }
+
+    /// <summary>Bytes of a character in a grpc-message, where all but printable ASCII is percent-encoded, and the percent sign too.</summary>
+    private static int Encoded(Rune rune) => rune.Value is >= ' ' and <= '~' and not '%' ? 1 : 3 * rune.Utf8SequenceLength;
 }

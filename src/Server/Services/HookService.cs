@@ -1,6 +1,4 @@
-using System.Threading.Channels;
 using Grpc.Core;
-using Sconce.Engine;
 using Sconce.Engine.Execution;
 using Sconce.Engine.Hooks;
 using Sconce.Server.ExactlyOnce;
@@ -51,10 +49,6 @@ internal sealed class HookService(EngineHost engine, RequestIdStore once, DrainS
         catch (OperationCanceledException) when (drain.IsDraining && !context.CancellationToken.IsCancellationRequested)
         {
             throw DrainSignal.Refusal();
-        }
-        catch (ChannelClosedException exception) when (exception.InnerException is EngineException cause)
-        {
-            throw cause;
         }
     }
 

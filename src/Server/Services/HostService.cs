@@ -11,11 +11,12 @@ namespace Sconce.Server.Services;
 internal sealed class HostService(EngineHost engine, SconceServerOptions options) : V1.HostService.HostServiceBase
 {
     /// <summary>Settings that a caller can run into. Addresses, paths and log settings are the operator's own.</summary>
-    private static readonly string[] ServerLimits =
+    private static readonly ServerSetting[] ServerLimits = Array.ConvertAll<string, ServerSetting>(
     [
         "max_message_bytes", "max_calls_per_connection", "drain_timeout", "request_id_retention", "request_id_capacity", "request_id_max_bytes",
         "stream_in_flight", "stream_idle_timeout", "stream_min_bytes_per_second", "session_heartbeat",
-    ];
+    ],
+    static name => ServerSettings.Find(name) ?? throw new InvalidOperationException($"there is no setting {name}"));
 
     public override Task<V1.GetHostResponse> GetHost(V1.GetHostRequest request, ServerCallContext context)
     {
@@ -47,9 +48,9 @@ internal sealed class HostService(EngineHost engine, SconceServerOptions options
             response.Limits[name] = value;
         }
 
-        foreach (var name in ServerLimits)
+        foreach (var setting in ServerLimits)
         {
-            response.Limits[name] = ServerSettings.Find(name)!.Read(options);
+            response.Limits[setting.Name] = setting.Read(options);
         }
 
         return Task.FromResult(response);

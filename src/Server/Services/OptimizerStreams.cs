@@ -16,9 +16,8 @@ internal sealed class OptimizerStreams(EngineHost engine, RequestIdStore once, S
     {
         var chunkBytes = StateSender.ChunkBytes(request.ChunkBytes);
         using var snapshot = await engine.GetModule(request.Module).GetOptimizerStateAsync(request.Optimizer, context.CancellationToken).ConfigureAwait(false);
-        await responses.WriteAsync(new V1.GetOptimizerStateResponse { State = TrainingMapping.ToState(snapshot) }, context.CancellationToken).ConfigureAwait(false);
         await StateSender.SendAsync(
-            snapshot.Tensors, chunkBytes, options.StreamIdleTimeout, responses,
+            new V1.GetOptimizerStateResponse { State = TrainingMapping.ToState(snapshot) }, snapshot.Tensors, chunkBytes, options.StreamIdleTimeout, responses,
             static chunk => new V1.GetOptimizerStateResponse { Chunk = chunk }, static end => new V1.GetOptimizerStateResponse { End = end },
             context.CancellationToken).ConfigureAwait(false);
     }
@@ -31,8 +30,16 @@ internal sealed class OptimizerStreams(EngineHost engine, RequestIdStore once, S
             ?? throw EngineException.Invalid("header", "is missing: the first message must be a header", "BAD_STREAM");
         RequestFacts.Remember(context, header);
         var state = header.State ?? throw EngineException.Invalid("header.state", "is not set; it lists the groups and the tensors that follow");
+        var entries = state.Entries.Select(TrainingMapping.ToEntryInfo).ToList();
+        if (once.Find(header.RequestId) is { } finished)
+        {
+            // What became of the module since is no matter.
+            var lengths = StateUpload.ByteLengths(entries, "header.state.entries");
+            return finished.Answer<V1.LoadOptimizerStateResponse>(header, await reader.DiscardAsync(lengths).ConfigureAwait(false), "header.request_id");
+        }
+
         var module = engine.GetModule(header.Module);
-        using var upload = engine.ReserveState([.. state.Entries.Select(TrainingMapping.ToEntryInfo)], "header.state.entries");
+        using var upload = engine.ReserveState(entries, "header.state.entries");
         var digest = await reader.ReceiveAsync(upload).ConfigureAwait(false);
         return await once.RunAsync(header, header.RequestId, (h, cancellationToken) => LoadAsync(module, h, upload, cancellationToken), context.CancellationToken, digest, "header.request_id").ConfigureAwait(false);
     }
@@ -41,9 +48,8 @@ internal sealed class OptimizerStreams(EngineHost engine, RequestIdStore once, S
     {
         var chunkBytes = StateSender.ChunkBytes(request.ChunkBytes);
         using var snapshot = await engine.GetModule(request.Module).GetGradientsAsync(request.Path, [.. request.Parameters], context.CancellationToken).ConfigureAwait(false);
-        await responses.WriteAsync(new V1.GetGradientsResponse { Manifest = StateSender.ToManifest(snapshot) }, context.CancellationToken).ConfigureAwait(false);
         await StateSender.SendAsync(
-            snapshot, chunkBytes, options.StreamIdleTimeout, responses,
+            new V1.GetGradientsResponse { Manifest = StateSender.ToManifest(snapshot) }, snapshot, chunkBytes, options.StreamIdleTimeout, responses,
             static chunk => new V1.GetGradientsResponse { Chunk = chunk }, static end => new V1.GetGradientsResponse { End = end }, context.CancellationToken).ConfigureAwait(false);
     }
 

@@ -52,8 +52,9 @@ internal sealed class RegistrationCalls(EngineHost engine)
                 : new() { Module = ModuleMapping.ToModule(await module.ShareModuleAsync(target, request.Name, request.Share, cancellationToken).ConfigureAwait(false)) };
         }
 
+        var type = TensorMapping.ToElementType(request.Dtype, "dtype");
         var summary = await module
-            .AddModuleAsync(target, request.Name, ModuleMapping.ToSpec(request.Spec!), request.HasSeed ? request.Seed : null, (ElementType)request.Dtype, cancellationToken).ConfigureAwait(false);
+            .AddModuleAsync(target, request.Name, ModuleMapping.ToSpec(request.Spec!), request.HasSeed ? request.Seed : null, type, cancellationToken).ConfigureAwait(false);
         return new() { Module = ModuleMapping.ToModule(summary) };
     }
 

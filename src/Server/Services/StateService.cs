@@ -16,9 +16,8 @@ internal sealed class StateService(EngineHost engine, RequestIdStore once, Sconc
     {
         var chunkBytes = StateSender.ChunkBytes(request.ChunkBytes);
         using var snapshot = await engine.GetModule(request.Module).GetStateAsync(request.Path, [.. request.Keys], context.CancellationToken).ConfigureAwait(false);
-        await responseStream.WriteAsync(new V1.GetStateDictResponse { Manifest = StateSender.ToManifest(snapshot) }, context.CancellationToken).ConfigureAwait(false);
         await StateSender.SendAsync(
-            snapshot, chunkBytes, options.StreamIdleTimeout, responseStream,
+            new V1.GetStateDictResponse { Manifest = StateSender.ToManifest(snapshot) }, snapshot, chunkBytes, options.StreamIdleTimeout, responseStream,
             static chunk => new V1.GetStateDictResponse { Chunk = chunk }, static end => new V1.GetStateDictResponse { End = end }, context.CancellationToken).ConfigureAwait(false);
     }
 
@@ -30,9 +29,17 @@ internal sealed class StateService(EngineHost engine, RequestIdStore once, Sconc
             ?? throw EngineException.Invalid("header", "is missing: the first message must be a header", "BAD_STREAM");
         RequestFacts.Remember(context, header);
 
+        var entries = header.Entries.Select(TrainingMapping.ToEntryInfo).ToList();
+        if (once.Find(header.RequestId) is { } finished)
+        {
+            // What became of the module since is no matter.
+            var lengths = StateUpload.ByteLengths(entries, "header.entries");
+            return finished.Answer<V1.LoadStateDictResponse>(header, await reader.DiscardAsync(lengths).ConfigureAwait(false), "header.request_id");
+        }
+
         // Asked for first, so that a mistyped name or key does not cost an upload.
         var module = engine.GetModule(header.Module);
-        using var upload = engine.ReserveState([.. header.Entries.Select(TrainingMapping.ToEntryInfo)], "header.entries");
+        using var upload = engine.ReserveState(entries, "header.entries");
         await module.CheckStateAsync(header.Path, upload.Entries, !header.HasStrict || header.Strict, "header.entries", context.CancellationToken).ConfigureAwait(false);
         var digest = await reader.ReceiveAsync(upload).ConfigureAwait(false);
         return await once.RunAsync(header, header.RequestId, (h, cancellationToken) => LoadAsync(module, h, upload, cancellationToken), context.CancellationToken, digest, "header.request_id").ConfigureAwait(false);

@@ -28,11 +28,12 @@ internal sealed class Pipeline(SconceServerOptions options, DrainSignal drain, E
         where TResponse : class
     {
         var pending = Channel.CreateBounded<Step<TRequest, TResponse>>(new BoundedChannelOptions(options.StreamInFlight) { SingleReader = true, SingleWriter = true });
-        var writing = WriteAsync(pending.Reader, responses, context, fail);
+        using var failed = new CancellationTokenSource();
+        var writing = WriteAsync(pending.Reader, responses, context, fail, failed);
         Exception? failure = null;
         try
         {
-            await ReadAsync(requests, pending.Writer, writing, context, start, awaitEach).ConfigureAwait(false);
+            await ReadAsync(requests, pending.Writer, context, start, awaitEach, failed.Token).ConfigureAwait(false);
         }
         catch (Exception e)
         {
@@ -51,22 +52,22 @@ internal sealed class Pipeline(SconceServerOptions options, DrainSignal drain, E
     private async Task ReadAsync<TRequest, TResponse>(
         IAsyncStreamReader<TRequest> requests,
         ChannelWriter<Step<TRequest, TResponse>> pending,
-        Task writing,
         ServerCallContext context,
         Func<TRequest, IResponseMemory, CancellationToken, Task<TResponse>> start,
-        Func<TRequest, bool> awaitEach)
+        Func<TRequest, bool> awaitEach,
+        CancellationToken failed)
         where TRequest : class
     {
-        using var reading = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken, drain.Token);
+        using var reading = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken, drain.Token, failed);
         try
         {
             // A place first, then a message: a full pipeline leaves the rest in the caller's flow control window.
-            while (!writing.IsCompleted && await pending.WaitToWriteAsync(reading.Token).ConfigureAwait(false)
+            while (await pending.WaitToWriteAsync(reading.Token).ConfigureAwait(false)
                 && await requests.MoveNext(reading.Token).ConfigureAwait(false))
             {
                 var request = requests.Current;
                 var memory = new MessageMemory();
-                var step = new Step<TRequest, TResponse>(request, memory, Start(request, memory, start, context.CancellationToken));
+                var step = new Step<TRequest, TResponse>(request, memory, CheckedAsync(Start(request, memory, start, context.CancellationToken)));
                 pending.TryWrite(step);
                 if (awaitEach(request))
                 {
@@ -85,7 +86,8 @@ internal sealed class Pipeline(SconceServerOptions options, DrainSignal drain, E
     }
 
     private async Task WriteAsync<TRequest, TResponse>(
-        ChannelReader<Step<TRequest, TResponse>> pending, IServerStreamWriter<TResponse> responses, ServerCallContext context, Func<TRequest, Google.Rpc.Status, TResponse?> fail)
+        ChannelReader<Step<TRequest, TResponse>> pending, IServerStreamWriter<TResponse> responses, ServerCallContext context, Func<TRequest, Google.Rpc.Status, TResponse?> fail,
+        CancellationTokenSource failed)
         where TRequest : class, IMessage
         where TResponse : class
     {
@@ -100,8 +102,10 @@ internal sealed class Pipeline(SconceServerOptions options, DrainSignal drain, E
             }
             catch (Exception e)
             {
-                // The steps behind it still have to be waited for: their memory is theirs until they are done.
+                // The steps behind it still have to be waited for: their memory is theirs until they are done. But no more are read, and a caller who sends none
+                // until it has an answer is told.
                 failure ??= e;
+                await failed.CancelAsync().ConfigureAwait(false);
             }
 
             pending.TryRead(out _);
@@ -124,7 +128,6 @@ internal sealed class Pipeline(SconceServerOptions options, DrainSignal drain, E
             try
             {
                 response = await step.Answer.ConfigureAwait(false);
-                errors.CheckAnswer(response);
             }
             catch (Exception e)
             {
@@ -147,6 +150,14 @@ internal sealed class Pipeline(SconceServerOptions options, DrainSignal drain, E
                 await responses.WriteAsync(response, context.CancellationToken).ConfigureAwait(false);
             }
         }
+    }
+
+    // Within the step's own task: what is too large has failed for those too who wait for this step before they take the next.
+    private async Task<TResponse> CheckedAsync<TResponse>(Task<TResponse> answer)
+    {
+        var response = await answer.ConfigureAwait(false);
+        errors.CheckAnswer(response);
+        return response;
     }
 
     private static Task<TResponse> Start<TRequest, TResponse>(

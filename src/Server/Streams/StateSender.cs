@@ -6,7 +6,7 @@ using Sconce.Engine.Execution;
 
 namespace Sconce.Server.Streams;
 
-/// <summary>Sends a snapshot as chunks and an end. The chunks show the snapshot's own memory.</summary>
+/// <summary>Sends a snapshot as a list, chunks and an end. The chunks show the snapshot's own memory.</summary>
 internal static class StateSender
 {
     private const int DefaultChunk = 1 << 20;
@@ -19,11 +19,16 @@ internal static class StateSender
         _ => throw EngineException.Invalid("chunk_bytes", $"is {asked}; it must be <= {MaxChunk} (0 means {DefaultChunk})"),
     };
 
-    /// <summary>Sends the chunks and the end; gives up on a caller that reads nothing for <paramref name="idle"/>, since the snapshot lives as long as this.</summary>
+    /// <summary>
+    /// Sends what comes first (the list of what follows), the chunks and the end; gives up on a caller that reads nothing for <paramref name="idle"/>, since the
+    /// snapshot lives as long as this.
+    /// </summary>
     public static async Task SendAsync<T>(
-        StateSnapshot snapshot, int chunkBytes, TimeSpan idle, IServerStreamWriter<T> responses, Func<V1.StateChunk, T> chunk, Func<V1.StateEnd, T> end, CancellationToken cancellationToken)
+        T first, StateSnapshot snapshot, int chunkBytes, TimeSpan idle, IServerStreamWriter<T> responses, Func<V1.StateChunk, T> chunk, Func<V1.StateEnd, T> end,
+        CancellationToken cancellationToken)
     {
         using var stalled = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        await WriteAsync(first).ConfigureAwait(false);
         var hash = new XxHash3();
         for (var entry = 0; entry < snapshot.Entries.Count; entry++)
         {

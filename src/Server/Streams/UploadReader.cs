@@ -22,7 +22,7 @@ internal sealed class UploadReader<T>(
         await NextAsync().ConfigureAwait(false) ?? throw EngineException.Invalid("header", "is missing: the stream ended before its first message", "BAD_STREAM");
 
     /// <summary>Reads the rest into <paramref name="upload"/> and returns the digest of its bytes.</summary>
-    public async Task<ulong> ReceiveAsync(StateUpload upload)
+    public Task<ulong> ReceiveAsync(StateUpload upload)
     {
         var lengths = new long[upload.Entries.Count];
         for (var i = 0; i < lengths.Length; i++)
@@ -30,13 +30,23 @@ internal sealed class UploadReader<T>(
             lengths[i] = upload.ByteLength(i);
         }
 
+        return ReceiveAsync(lengths, upload);
+    }
+
+    /// <summary>Reads the rest of an upload that has been answered already, keeps nothing of it and returns the digest of its bytes.</summary>
+    public Task<ulong> DiscardAsync(IReadOnlyList<long> lengths) => ReceiveAsync(lengths, null);
+
+    public void Dispose() => _silence.Dispose();
+
+    private async Task<ulong> ReceiveAsync(IReadOnlyList<long> lengths, StateUpload? upload)
+    {
         var framing = new StateFraming(lengths);
         while (await NextAsync().ConfigureAwait(false) is { } message)
         {
             if (chunkOf(message) is { } chunk)
             {
                 framing.Accept(chunk.Entry, chunk.Offset, chunk.Data.Span);
-                upload.Write((int)chunk.Entry, (long)chunk.Offset, chunk.Data.Span);
+                upload?.Write((int)chunk.Entry, (long)chunk.Offset, chunk.Data.Span);
                 CheckRate(chunk.Data.Length);
             }
             else if (endOf(message) is { } end)
@@ -54,8 +64,6 @@ internal sealed class UploadReader<T>(
 
         throw framing.Truncated();
     }
-
-    public void Dispose() => _silence.Dispose();
 
     private async Task<T?> NextAsync()
     {

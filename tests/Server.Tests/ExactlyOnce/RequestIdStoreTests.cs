@@ -1,6 +1,9 @@
+using Google.Protobuf;
+using Google.Protobuf.WellKnownTypes;
 using Sconce.Engine;
 using Sconce.Server.ExactlyOnce;
 using Sconce.V1;
+using Value = Google.Protobuf.WellKnownTypes.Value;
 
 namespace Sconce.Server.Tests.ExactlyOnce;
 
@@ -111,6 +114,48 @@ public sealed class RequestIdStoreTests
         await store.RunAsync(request, "a", (_, _) => Task.FromResult(new TrainResponse()), default, beside: 1);
 
         await Assert.ThrowsAsync<EngineException>(() => store.RunAsync(request, "a", (_, _) => Task.FromResult(new TrainResponse()), default, beside: 2));
+    }
+
+    [Fact]
+    public async Task RunAsync_maps_in_another_order_are_the_same_call()
+    {
+        // protobuf fixes no order of a map's entries, and some languages send another one each time.
+        var store = Store();
+        var first = Request("in_features", "out_features");
+        var second = Request("out_features", "in_features");
+        Assert.NotEqual(first.ToByteString(), second.ToByteString());
+
+        var answer = await store.RunAsync(first, "a", (_, _) => Task.FromResult(new CreateModuleResponse()), default);
+
+        Assert.Same(answer, await store.RunAsync(second, "a", (_, _) => Task.FromResult(new CreateModuleResponse()), default));
+
+        static CreateModuleRequest Request(params string[] names)
+        {
+            var request = new CreateModuleRequest { RequestId = "a", Spec = new ModuleSpec { Args = new Struct() } };
+            foreach (var name in names)
+            {
+                request.Spec.Args.Fields.Add(name, Value.ForNumber(name.Length));
+            }
+
+            return request;
+        }
+    }
+
+    [Theory]
+    [InlineData(0)]
+    [InlineData(2_500_000)]
+    [InlineData(4_999_999)]
+    public async Task RunAsync_one_byte_of_a_large_tensor_makes_another_call(int place)
+    {
+        var store = Store();
+        var bytes = new byte[5_000_000];
+        await store.RunAsync(Request(), "a", (_, _) => Task.FromResult(new PutTensorResponse()), default);
+        await store.RunAsync(Request(), "a", (_, _) => Task.FromResult(new PutTensorResponse()), default);
+        bytes[place] = 1;
+
+        await Assert.ThrowsAsync<EngineException>(() => store.RunAsync(Request(), "a", (_, _) => Task.FromResult(new PutTensorResponse()), default));
+
+        PutTensorRequest Request() => new() { RequestId = "a", Tensor = new Tensor { Data = ByteString.CopyFrom(bytes) } };
     }
 
     [Theory]

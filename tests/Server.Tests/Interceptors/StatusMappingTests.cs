@@ -1,5 +1,4 @@
 using System.Text;
-using Google.Protobuf;
 using Google.Rpc;
 using Grpc.Core;
 using Sconce.Engine;
@@ -66,7 +65,7 @@ public sealed class StatusMappingTests
         var status = StatusMapping.From(EngineException.Invalid([.. Enumerable.Range(0, 1000).Select(i => new FieldViolation($"layer{i}.weight", "is missing…"))]));
         var violations = status.GetDetail<BadRequest>().FieldViolations;
 
-        Assert.InRange(Encoding.UTF8.GetByteCount(status.Message) + (status.ToByteArray().Length * 4 / 3), 1, 7600);
+        Assert.InRange(InTrailers(status), 1, 7600);
         Assert.Matches("^layer0.weight: is missing…; .*; and [0-9]+ more$", status.Message);
         Assert.Equal($"and {1000 - (violations.Count - 1)} more", violations[^1].Description);
     }
@@ -76,8 +75,45 @@ public sealed class StatusMappingTests
     {
         var status = StatusMapping.From(new EngineException(EngineError.NotFound, "R", string.Concat(Enumerable.Repeat("é😀", 2000))));
 
-        Assert.InRange(Encoding.UTF8.GetByteCount(status.Message), 1500, 1536);
+        Assert.InRange(Encoded(status.Message), 1500, 1536);
         Assert.EndsWith("…", status.Message, StringComparison.Ordinal);
         Assert.DoesNotContain('\uFFFD', Encoding.UTF8.GetString(Encoding.UTF8.GetBytes(status.Message)));
     }
+
+    [Theory]
+    [InlineData("k")]
+    [InlineData("%")]
+    [InlineData("é")]
+    [InlineData("一")]
+    [InlineData("😀")]
+    public void From_anything_in_any_script_fits_the_trailers_of_every_client(string letter)
+    {
+        foreach (var length in (int[])[1, 60, 110, 500, 5000])
+        {
+            var text = string.Concat(Enumerable.Repeat(letter, length));
+            foreach (var fields in (int[])[0, 1, 2, 5, 60])
+            {
+                foreach (var kind in Enum.GetValues<EngineError>())
+                {
+                    FieldViolation[] wrong = [.. Enumerable.Range(0, fields).Select(i => new FieldViolation($"header.entries[{i}]", text + i))];
+                    var status = StatusMapping.From(new EngineException(kind, "THE_REASON_FOR_IT", fields == 0 ? text : string.Join("; ", wrong.Select(field => $"{field.Field}: {field.Description}")))
+                    {
+                        Fields = wrong,
+                        Resource = new ResourceRef("module", text),
+                        Quota = new QuotaRef("memory_budget_bytes", long.MaxValue, long.MaxValue, long.MaxValue),
+                        RetryAfter = TimeSpan.FromSeconds(1),
+                    });
+
+                    Assert.InRange(InTrailers(status), 1, 7600);
+                    Assert.True(length < 110 || fields < 60 || status.Message.EndsWith(" more", StringComparison.Ordinal), status.Message);
+                    Assert.Equal(fields > 0, status.GetDetail<BadRequest>()?.FieldViolations.Count > 0);
+                }
+            }
+        }
+    }
+
+    private static int InTrailers(Google.Rpc.Status status) => Encoded(status.Message) + ((status.CalculateSize() + 2) / 3 * 4);
+
+    /// <summary>Bytes of a grpc-message: what is not printable ASCII, and the percent sign, is percent-encoded.</summary>
+    private static int Encoded(string message) => Encoding.UTF8.GetBytes(message).Sum(b => b is >= 0x20 and <= 0x7e and not (byte)'%' ? 1 : 3);
 }

@@ -181,6 +181,48 @@ public sealed class AnswerSizeTests : IAsyncLifetime
         Assert.Equal(1UL, (await NextAsync(steps.ResponseStream)).Step.Steps);
     }
 
+    [Theory]
+    [InlineData(null)]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task Hooks_that_a_step_detaches_are_told_as_far_as_they_fit(bool? stopOnError)
+    {
+        const int Hooks = 400;
+        await Make.ModuleAsync(_server, "hooked", Make.Linear(1, 2));
+        await _server.Training.CreateOptimizerAsync(new V1.CreateOptimizerRequest { Module = "hooked", Type = "SGD" });
+        var wrong = new V1.HookAction { Add = new V1.AddAction { Value = new V1.Operand { Tensor = Make.Floats([7], new float[7]) } } };
+        foreach (var number in Enumerable.Range(0, Hooks))
+        {
+            await _server.Hooks.RegisterHookAsync(new V1.RegisterHookRequest { Module = "hooked", Hook = new V1.Hook { Id = $"h{number}".PadRight(128, 'x'), Site = V1.HookSite.Forward, Actions = { wrong } } });
+        }
+
+        var step = new V1.TrainStepRequest { Module = "hooked", Inputs = { Make.Floats([1, 1], 1) }, Targets = { Make.Floats([1, 2], 0, 0) }, Loss = new V1.Loss { Type = "MSELoss" }, ReturnOutput = true };
+        var detached = (stopOnError is { } stop ? await StreamedAsync(step, stop) : await _server.Training.TrainStepAsync(step)).Hooks.Detached;
+
+        Assert.InRange(detached.Count, Limit / 512, Hooks);
+        Assert.StartsWith($"and {Hooks - (detached.Count - 1)} more", detached[^1].Message, StringComparison.Ordinal);
+        Assert.All(detached.SkipLast(1), failure => Assert.Contains("actions[0].add", failure.Message, StringComparison.Ordinal));
+        Assert.Equal(1UL, (await _server.Training.GetOptimizerAsync(new V1.GetOptimizerRequest { Module = "hooked" })).Optimizer.Steps);
+    }
+
+    [Fact]
+    public async Task Captures_with_long_names_are_refused_before_a_step_is_taken()
+    {
+        // A number each, and far longer names: only the names make the answer too large.
+        var names = Enumerable.Range(0, 30).Select(i => $"n{i}".PadRight(120, 'x')).ToList();
+        var spec = Make.Linear(1, 1);
+        names.ForEach(name => spec = new V1.ModuleSpec { Type = "Sequential", Children = { new V1.ChildSpec { Name = name, Spec = spec } } });
+        await Make.ModuleAsync(_server, "deep", spec);
+        await _server.Training.CreateOptimizerAsync(new V1.CreateOptimizerRequest { Module = "deep", Type = "SGD" });
+        var step = new V1.TrainStepRequest { Module = "deep", Inputs = { Make.Floats([1, 1], 1) }, Targets = { Make.Floats([1, 1], 0) }, Loss = new V1.Loss { Type = "MSELoss" } };
+        step.Hooks.Add(new V1.Hook { Glob = "**", Site = V1.HookSite.Forward, Actions = { new V1.HookAction { Capture = new() } } });
+        step.Hooks.Add(new V1.Hook { Glob = "**", Site = V1.HookSite.ForwardPre, Actions = { new V1.HookAction { Capture = new() } } });
+
+        await TooLargeAsync(_server.Training.TrainStepAsync(step).ResponseAsync);
+
+        Assert.Equal(0UL, (await _server.Training.GetOptimizerAsync(new V1.GetOptimizerRequest { Module = "deep" })).Optimizer.Steps);
+    }
+
     [Fact]
     public async Task Answers_without_tensors_are_refused_too()
     {
@@ -207,6 +249,13 @@ public sealed class AnswerSizeTests : IAsyncLifetime
 
     private static V1.TrainStepRequest Step() =>
         new() { Module = "wide", Inputs = { Make.Floats([1, 1], 1) }, Targets = { Make.Floats([1, 1], 0) }, Loss = new V1.Loss { Type = "MSELoss" }, ReturnOutput = true };
+
+    private async Task<V1.TrainStepResponse> StreamedAsync(V1.TrainStepRequest step, bool stopOnError)
+    {
+        using var call = _server.Training.TrainStream();
+        await call.RequestStream.WriteAsync(new V1.TrainStreamRequest { Step = step, StopOnError = stopOnError });
+        return (await NextAsync(call.ResponseStream)).Step;
+    }
 
     private static async Task<T> NextAsync<T>(IAsyncStreamReader<T> reader)
     {

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.IO.Compression;
 using System.Net.Http.Headers;
+using Google.Protobuf;
 using Google.Rpc;
 using Grpc.Core;
 using Grpc.Health.V1;
@@ -122,6 +123,22 @@ public sealed class EdgeTests : IAsyncLifetime
     }
 
     [Theory]
+    [InlineData("k")]
+    [InlineData("一")]
+    public async Task Error_that_lists_much_stays_within_the_headers_of_every_client(string letter)
+    {
+        await Make.ModuleAsync(_server, "m", Make.Linear(2, 2));
+        var header = new V1.LoadStateDictHeader { Module = "m" };
+        header.Entries.Add(Enumerable.Range(0, 60).Select(i => new V1.StateEntry { Key = string.Concat(Enumerable.Repeat(letter, 110)) + i, Dtype = V1.DataType.Float32, Shape = { 1 } }));
+
+        using var response = await SendAsync("/sconce.v1.StateService/LoadStateDict", Frame(new V1.LoadStateDictRequest { Header = header }.ToByteArray()));
+
+        // As HTTP/2 counts a header list.
+        Assert.InRange(response.Headers.Concat(response.TrailingHeaders).Sum(header => header.Value.Sum(value => header.Key.Length + value.Length + 32)), 2000, 8192);
+        Assert.EndsWith(" more", Uri.UnescapeDataString(Value(response, "grpc-message")), StringComparison.Ordinal);
+    }
+
+    [Theory]
     [InlineData("2.0", StatusCode.FailedPrecondition, "contract 2.0 and this server 1.0")]
     [InlineData("nonsense", StatusCode.InvalidArgument, "expected \"major.minor\"")]
     public async Task Contract_not_served_is_refused(string version, StatusCode code, string expected)
@@ -195,12 +212,15 @@ public sealed class EdgeTests : IAsyncLifetime
     private Health.HealthClient Health() => new(_server.Channel);
 
     /// <summary>Sends bytes as the one message of a call, past all generated code.</summary>
-    private Task<(string Status, string Message)> PostAsync(string path, byte[] message, string? encoding = null) => PostFrameAsync(
-        path,
-        [encoding is null ? (byte)0 : (byte)1, (byte)(message.Length >> 24), (byte)(message.Length >> 16), (byte)(message.Length >> 8), (byte)message.Length, .. message],
-        encoding);
+    private Task<(string Status, string Message)> PostAsync(string path, byte[] message, string? encoding = null) => PostFrameAsync(path, Frame(message, encoding), encoding);
 
     private async Task<(string Status, string Message)> PostFrameAsync(string path, byte[] frame, string? encoding = null)
+    {
+        using var response = await SendAsync(path, frame, encoding);
+        return (Value(response, "grpc-status"), Uri.UnescapeDataString(Value(response, "grpc-message")));
+    }
+
+    private async Task<HttpResponseMessage> SendAsync(string path, byte[] frame, string? encoding = null)
     {
         using var http = new HttpClient();
         using var request = new HttpRequestMessage(HttpMethod.Post, _server.Address + path) { Version = new Version(2, 0), VersionPolicy = HttpVersionPolicy.RequestVersionExact };
@@ -212,11 +232,14 @@ public sealed class EdgeTests : IAsyncLifetime
             request.Headers.Add("grpc-encoding", encoding);
         }
 
-        using var response = await http.SendAsync(request).WaitAsync(TimeSpan.FromSeconds(30));
+        var response = await http.SendAsync(request).WaitAsync(TimeSpan.FromSeconds(30));
         await response.Content.ReadAsByteArrayAsync();
-        return (Value("grpc-status"), Uri.UnescapeDataString(Value("grpc-message")));
-
-        string Value(string name) =>
-            response.Headers.TryGetValues(name, out var values) || response.TrailingHeaders.TryGetValues(name, out values) ? values.First() : "";
+        return response;
     }
+
+    private static byte[] Frame(byte[] message, string? encoding = null) =>
+        [encoding is null ? (byte)0 : (byte)1, (byte)(message.Length >> 24), (byte)(message.Length >> 16), (byte)(message.Length >> 8), (byte)message.Length, .. message];
+
+    private static string Value(HttpResponseMessage response, string name) =>
+        response.Headers.TryGetValues(name, out var values) || response.TrailingHeaders.TryGetValues(name, out values) ? values.First() : "";
 }

@@ -176,6 +176,28 @@ public sealed class LifetimeTests : IDisposable
     }
 
     [Fact]
+    public async Task Stop_told_not_to_wait_answers_work_in_flight_and_leaves_it_behind()
+    {
+        var server = await RunningServer.StartAsync(options => options.DrainTimeout = TimeSpan.FromMinutes(5));
+
+        // Some seconds on any machine: one step after the other, each too small to share among threads.
+        await Make.ModuleAsync(server, "m", Make.Spec("""{ "type": "LSTM", "args": { "input_size": 1, "hidden_size": 4 } }"""));
+        await server.Tensors.PutTensorAsync(new V1.PutTensorRequest { Id = "t", Tensor = Make.Floats([200_000, 1, 1], new float[200_000]) });
+        var call = server.Execution.ForwardAsync(Make.Forward("m", new V1.Tensor { KeptId = "t" })).ResponseAsync;
+        await Eventually.TrueAsync(() => Task.FromResult(server.Server.Engine.IsBusy));
+        using var enough = new CancellationTokenSource(TimeSpan.FromMilliseconds(200));
+
+        await server.Server.StopAsync(enough.Token).WaitAsync(TimeSpan.FromSeconds(60));
+
+        // Not because it had ended.
+        Assert.True(server.Server.Engine.IsBusy);
+        var refused = (await Refused.OfAsync(call)).Is(StatusCode.Unavailable);
+        Assert.Equal("STOPPED", refused.Reason);
+        Assert.Empty(server.Errors);
+        await server.DisposeAsync();
+    }
+
+    [Fact]
     public async Task Queue_full_is_refused_at_once_with_a_time_to_retry()
     {
         await using var server = await RunningServer.StartAsync(options => (options.Engine.Lanes, options.Engine.MaxQueue, options.Engine.MaxQueuePerModule) = (1, 2, 2));

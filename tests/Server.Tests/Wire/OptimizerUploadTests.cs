@@ -105,6 +105,28 @@ public sealed class OptimizerUploadTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task Upload_repeated_with_its_request_id_has_its_first_answer_after_the_module_has_gone()
+    {
+        await _server.Modules.CopyModuleAsync(new V1.CopyModuleRequest { Module = "m", Copy = "c" });
+        await _server.Training.CreateOptimizerAsync(new V1.CreateOptimizerRequest { Module = "c", Type = "Adam" });
+        var header = Scalar("0.step", 3);
+        (header.Header.Module, header.Header.RequestId, header.Header.State.Scalars["1.step"]) = ("c", "load", 3);
+        var first = await LoadAsync(header);
+        await _server.Modules.DeleteModuleAsync(new V1.DeleteModuleRequest { Module = "c" });
+
+        Assert.Equal(first, await LoadAsync(header));
+        header.Header.State.Scalars["1.step"] = 4;
+        Assert.Equal("REQUEST_ID_REUSED", (await Refused.OfAsync(LoadAsync(header))).Is(StatusCode.InvalidArgument, "header.request_id").Reason);
+
+        async Task<V1.LoadOptimizerStateResponse> LoadAsync(V1.LoadOptimizerStateRequest first)
+        {
+            using var call = _server.Training.LoadOptimizerState();
+            await WriteAsync(call, [first, .. All(), End()]);
+            return await call;
+        }
+    }
+
+    [Fact]
     public async Task Silence_is_DEADLINE_EXCEEDED()
     {
         using var call = _server.Training.LoadOptimizerState();

@@ -22,6 +22,7 @@ public sealed class RunningServer : IAsyncDisposable
         Training = new V1.TrainingService.TrainingServiceClient(channel);
         Tensors = new V1.TensorService.TensorServiceClient(channel);
         State = new V1.StateService.StateServiceClient(channel);
+        Hooks = new V1.HookService.HookServiceClient(channel);
     }
 
     public GrpcChannel Channel { get; }
@@ -37,6 +38,8 @@ public sealed class RunningServer : IAsyncDisposable
     public V1.TensorService.TensorServiceClient Tensors { get; }
 
     public V1.StateService.StateServiceClient State { get; }
+
+    public V1.HookService.HookServiceClient Hooks { get; }
 
     public SconceServer Server => _server;
 

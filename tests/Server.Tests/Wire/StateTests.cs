@@ -71,6 +71,27 @@ public sealed class StateTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task GetStateDict_of_a_caller_that_does_not_read_the_manifest_frees_the_copy()
+    {
+        // Keys of 3.6 KB each: a manifest that no window and no buffer takes whole.
+        var spec = Make.Sequential([Make.Linear(1024, 1024), .. Enumerable.Repeat(Make.Spec("""{ "type": "PReLU" }"""), 200)]);
+        for (var depth = 0; depth < 30; depth++)
+        {
+            spec = new V1.ModuleSpec { Type = "Sequential", Children = { new V1.ChildSpec { Name = $"n{depth}".PadRight(120, 'x'), Spec = spec } } };
+        }
+
+        await Make.ModuleAsync(_server, "long", spec);
+        var copied = (await _server.Host.GetHostAsync(new V1.GetHostRequest())).Memory.UsedBytes + (1024 * 1024 * 4);
+        using var call = _server.State.GetStateDict(new V1.GetStateDictRequest { Module = "long" });
+        await call.ResponseHeadersAsync.WaitAsync(TimeSpan.FromSeconds(30));
+        await Eventually.TrueAsync(async () => (await _server.Host.GetHostAsync(new V1.GetHostRequest())).Memory.UsedBytes >= copied);
+
+        await Eventually.TrueAsync(async () => (await _server.Host.GetHostAsync(new V1.GetHostRequest())).Memory.UsedBytes < copied);
+
+        await _server.Modules.DeleteModuleAsync(new V1.DeleteModuleRequest { Module = "long" });
+    }
+
+    [Fact]
     public async Task LoadStateDict_wrong_keys_and_shapes_are_named_at_once_and_nothing_changes()
     {
         var (_, before, _) = await ReadAsync("m");
@@ -209,6 +230,39 @@ public sealed class StateTests : IAsyncLifetime
 
         Assert.Equal(first, second);
         Assert.Equal("header.request_id", other.GetRpcStatus()!.GetDetail<BadRequest>().FieldViolations[0].Field);
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task LoadStateDict_repeated_with_its_request_id_has_its_first_answer_whatever_became_of_the_module(bool goes)
+    {
+        await Make.ModuleAsync(_server, "other", Make.Linear(3, 2));
+        V1.StateEntry[] entries = [Entry("weight", 2, 3), Entry("bias", 2)];
+        var first = await LoadAsync("other", entries, new byte[32], requestId: "load");
+        await _server.Modules.DeleteModuleAsync(new V1.DeleteModuleRequest { Module = "other" });
+        if (!goes)
+        {
+            // Another one under its name, which these entries would not fit.
+            await Make.ModuleAsync(_server, "other", Make.Linear(7, 5));
+        }
+
+        Assert.Equal(first, await LoadAsync("other", entries, new byte[32], requestId: "load", digest: XxHash3.HashToUInt64(new byte[32])));
+
+        // Broken uploads and other calls under the id are still told.
+        Assert.Equal(StatusCode.DataLoss, (await Assert.ThrowsAsync<RpcException>(() => LoadAsync("other", entries, new byte[32], requestId: "load", digest: 42))).StatusCode);
+        var bytes = new byte[32];
+        bytes[0] = 1;
+        foreach (var reused in (Task[])[LoadAsync("other", entries, bytes, requestId: "load"), LoadAsync("other", [entries[0], Entry("other", 2)], new byte[32], requestId: "load")])
+        {
+            Assert.Equal("REQUEST_ID_REUSED", (await Refused.OfAsync(reused)).Is(StatusCode.InvalidArgument, "header.request_id").Reason);
+        }
+
+        (await Refused.OfAsync(LoadAsync("other", [Entry("weight", -1)], [], requestId: "load"))).Is(StatusCode.InvalidArgument, "header.entries[0].shape[0]");
+        if (!goes)
+        {
+            await _server.Modules.DeleteModuleAsync(new V1.DeleteModuleRequest { Module = "other" });
+        }
     }
 
     [Fact]

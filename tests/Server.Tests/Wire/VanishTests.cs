@@ -7,6 +7,7 @@ namespace Sconce.Server.Tests.Wire;
 public sealed class VanishTests : IAsyncLifetime
 {
     private const int Rounds = 60;
+    private const int Large = 2048;
 
     private RunningServer _server = null!;
     private ulong _before;
@@ -15,6 +16,7 @@ public sealed class VanishTests : IAsyncLifetime
     {
         _server = await RunningServer.StartAsync();
         await Make.ModuleAsync(_server, "m", Make.Linear(256, 256));
+        await Make.ModuleAsync(_server, "large", Make.Linear(Large, Large));
         await _server.Training.CreateOptimizerAsync(new V1.CreateOptimizerRequest { Module = "m", Type = "SGD", Args = Make.Args(("lr", 0.0001)) });
         await _server.Training.TrainStepAsync(Step());
         _before = await UsedAsync();
@@ -72,18 +74,31 @@ public sealed class VanishTests : IAsyncLifetime
     });
 
     [Fact]
-    public Task LoadStateDict_cancelled_at_any_time() => VanishAsync(async (client, token) =>
+    public async Task LoadStateDict_cancelled_at_any_time()
     {
-        using var call = new V1.StateService.StateServiceClient(client).LoadStateDict(cancellationToken: token);
-        await call.RequestStream.WriteAsync(new V1.LoadStateDictRequest
-        {
-            Header = new V1.LoadStateDictHeader { Module = "m", Entries = { new V1.StateEntry { Key = "weight", Dtype = V1.DataType.Float32, Shape = { 4096, 4096 } } } },
-        }, token);
-        for (ulong offset = 0; ; offset += 65536)
-        {
-            await call.RequestStream.WriteAsync(new V1.LoadStateDictRequest { Chunk = new V1.StateChunk { Offset = offset, Data = ByteString.CopyFrom(new byte[65536]) } }, token);
-        }
-    });
+        var receiving = 0;
+        await VanishAsync(
+            async (client, token) =>
+            {
+                using var call = new V1.StateService.StateServiceClient(client).LoadStateDict(cancellationToken: token);
+                await call.RequestStream.WriteAsync(new V1.LoadStateDictRequest
+                {
+                    Header = new V1.LoadStateDictHeader { Module = "large", Strict = false, Entries = { new V1.StateEntry { Key = "weight", Dtype = V1.DataType.Float32, Shape = { Large, Large } } } },
+                }, token);
+                for (ulong offset = 0; offset < Large * Large * 4; offset += 65536)
+                {
+                    await call.RequestStream.WriteAsync(new V1.LoadStateDictRequest { Chunk = new V1.StateChunk { Offset = offset, Data = ByteString.CopyFrom(new byte[65536]) } }, token);
+                }
+
+                await call.RequestStream.WriteAsync(new V1.LoadStateDictRequest { End = new V1.StateEnd() }, token);
+                await call.RequestStream.CompleteAsync();
+                await call;
+            },
+            leaving: () => receiving += _server.Server.Engine.Describe().Memory.UsedBytes > (long)_before ? 1 : 0);
+
+        // Else every header was refused, and none of this was an upload.
+        Assert.InRange(receiving, 1, Rounds);
+    }
 
     [Fact]
     public Task OpenSession_cancelled_at_any_time() => VanishAsync(async (client, token) =>
@@ -97,18 +112,21 @@ public sealed class VanishTests : IAsyncLifetime
     });
 
     /// <summary>Half of the callers cancel, half close their connection.</summary>
-    private async Task VanishAsync(Func<GrpcChannel, CancellationToken, Task> call)
+    /// <param name="call">The call.</param>
+    /// <param name="leaving">Looks at the server when the caller is about to leave.</param>
+    private async Task VanishAsync(Func<GrpcChannel, CancellationToken, Task> call, Action? leaving = null)
     {
         var random = new Random(1);
         for (var round = 0; round < Rounds; round++)
         {
             using var own = GrpcChannel.ForAddress(_server.Address);
-            using var leaving = new CancellationTokenSource();
-            var running = Task.Run(() => call(round % 2 == 0 ? _server.Channel : own, leaving.Token));
+            using var cancelling = new CancellationTokenSource();
+            var running = Task.Run(() => call(round % 2 == 0 ? _server.Channel : own, cancelling.Token));
             await Task.Delay(random.Next(0, 12));
+            leaving?.Invoke();
             if (round % 2 == 0)
             {
-                await leaving.CancelAsync();
+                await cancelling.CancelAsync();
             }
             else
             {
