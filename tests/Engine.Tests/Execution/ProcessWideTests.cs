@@ -11,6 +11,35 @@ public sealed class ProcessWideCollection;
 public sealed class ProcessWideTests
 {
     [Fact]
+    public async Task A_seed_makes_the_same_module_and_the_same_dropout_again_whatever_others_draw()
+    {
+        await using var host = Host();
+        var spec = Sequential(Linear(4, 16), Of("Dropout", ("p", 0.5)), Linear(16, 4));
+        var a = await host.CreateModuleAsync("a", spec, 7, ElementType.None, default);
+        var b = await host.CreateModuleAsync("b", spec, 7, ElementType.None, default);
+        var input = Filled(1, 8, 4);
+        var first = new List<float[]>();
+        for (var i = 0; i < 3; i++)
+        {
+            first.Add(await a.Forward(input));
+            await host.Create($"noise{i}", Mlp());
+        }
+
+        foreach (var expected in first)
+        {
+            var actual = await b.Forward(input);
+            Assert.Equal(expected, actual);
+        }
+
+        Assert.NotEqual(first[0], first[1]);
+        await host.ManualSeedAsync("a", 7, default);
+        await host.ManualSeedAsync("b", 7, default);
+        var (fromA, fromB) = (await a.Forward(input), await b.Forward(input));
+        Assert.Equal(fromA, fromB);
+        await host.ManualSeedAsync("c", 7, default).Fails(EngineError.NotFound);
+    }
+
+    [Fact]
     public async Task A_seed_of_the_process_makes_the_same_module_again()
     {
         await using var host = Host();

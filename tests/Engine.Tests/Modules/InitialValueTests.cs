@@ -2,6 +2,7 @@ using System.Text.Json;
 using Sconce.Engine.Catalog;
 using Sconce.Engine.Modules;
 using Sconce.Engine.Tests.Training;
+using Sconce.Engine.Weights;
 using static Sconce.Engine.Tests.Modules.Spec;
 using static TorchSharp.torch;
 
@@ -42,6 +43,18 @@ public sealed class InitialValueTests : IDisposable
         var actual = ModuleTree.NamedParameters(tree.Root).Sum(p => p.Parameter.detach().to_type(ScalarType.Float64).sum().item<double>());
 
         Assert.Equal(sum, actual, 1e-4);
+    }
+
+    [Fact]
+    public void Load_of_every_value_of_a_lazy_module_draws_no_random_numbers()
+    {
+        using var tree = Build(Of("LazyLinear", ("out_features", 3.0)));
+        using var before = get_rng_state();
+
+        _ = StateLoading.Load(tree.Root, [("weight", ones(3, 4)), ("bias", ones(3))], strict: true);
+
+        using var after = get_rng_state();
+        Assert.True(before.Equals(after));
     }
 
     [Theory]

@@ -1,15 +1,12 @@
 using Sconce.Engine.Modules;
 using Sconce.Engine.Tensors;
+using Sconce.Engine.Tests.Training;
 using static TorchSharp.torch;
 
 namespace Sconce.Engine.Tests.Parity;
 
-/// <summary>Tests that seed libtorch's generator, of which the process has one: nothing else runs meanwhile.</summary>
-[CollectionDefinition(nameof(OwnGenerator), DisableParallelization = true)]
-public sealed class OwnGenerator;
-
 /// <summary>The same seed gives the same initial values as in PyTorch: the distributions, their bounds and the order of the draws are its own.</summary>
-[Collection(nameof(OwnGenerator))]
+[Collection(nameof(ProcessGenerator))]
 public sealed class InitialValueTests
 {
     public static TheoryData<int, string> BuiltModules

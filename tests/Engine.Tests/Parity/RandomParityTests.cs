@@ -2,13 +2,14 @@ using System.Text.Json;
 using Sconce.Engine.Catalog;
 using Sconce.Engine.Modules;
 using Sconce.Engine.Tensors;
+using Sconce.Engine.Tests.Training;
 using Sconce.Engine.Weights;
 using static TorchSharp.torch;
 
 namespace Sconce.Engine.Tests.Parity;
 
 /// <summary>Modules that draw random numbers in training mode have the outcomes that PyTorch has, as often.</summary>
-[Collection(nameof(OwnGenerator))]
+[Collection(nameof(ProcessGenerator))]
 public sealed class RandomParityTests : IDisposable
 {
     private const int Runs = 1000;
