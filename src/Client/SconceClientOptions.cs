@@ -56,7 +56,7 @@ public sealed class SconceClientOptions
 /// Repeated is what fails with UNAVAILABLE (no server, or one that starts or drains) or with RESOURCE_EXHAUSTED and a delay (a full
 /// queue), and only where that is safe: reads; changes, which carry a request id that lets the server act once; forwards without a
 /// graph. A forward that records a graph, and a method other than forward, are repeated only where the server certainly did not run
-/// them. Streams resume or start again where what they carry is still there.
+/// them: it says so itself (a proxy's word does not count), or no connection to it was made. Streams resume or start again where what they carry is still there.
 /// </remarks>
 public sealed class SconceRetryOptions
 {
