@@ -92,6 +92,9 @@ public sealed class ModuleTests
         Assert.Equal([3, 2], tensor.Lengths.ToArray());
         Assert.Equal(6f, tensor[2, 1]);
         Assert.Equal([7f, 8f], memory.ToArray());
+        server.On<ForwardRequest, ForwardResponse>((_, _) => new ForwardResponse { Output = new V1.Value { Tensor = TensorData.Scalar(9f).ToMessage() } });
+        var scalar = await typed.ForwardAsync(System.Numerics.Tensors.Tensor.Create([1f], [1]));
+        Assert.Equal((1, 9f), ((int)scalar.FlattenedLength, scalar[0]));
         await Assert.ThrowsAsync<InvalidOperationException>(() => client.Module("m").As<float, double>().ForwardAsync(new[] { 1f }, [1]));
         Assert.Throws<NotSupportedException>(() => client.Module("m").As<float, char>());
     }
