@@ -33,17 +33,17 @@ public sealed class SconceClient : IAsyncDisposable, IDisposable
     }
 
     /// <summary>A client of the server that the options name.</summary>
-    /// <param name="options">The options; they are read now.</param>
+    /// <param name="options">The options; they are read now, and what is changed in them later changes nothing.</param>
     /// <param name="loggerFactory">Where to log; null is nowhere.</param>
     /// <exception cref="Microsoft.Extensions.Options.OptionsValidationException">An option is out of range.</exception>
     /// <exception cref="ArgumentException">The address is of another form.</exception>
     public SconceClient(SconceClientOptions options, ILoggerFactory? loggerFactory = null)
     {
         ArgumentNullException.ThrowIfNull(options);
-        options.Validate(needsAddress: true);
-        _options = options;
-        _owned = ChannelFactory.Create(options);
-        _rpc = new Rpc(_owned, options, NewLogger(loggerFactory));
+        _options = options.Copy();
+        _options.Validate(needsAddress: true);
+        _owned = ChannelFactory.Create(_options);
+        _rpc = new Rpc(_owned, _options, NewLogger(loggerFactory));
     }
 
     /// <summary>A client over a channel that the caller made and disposes. Leave gRPC's own retries off in it.</summary>
@@ -53,7 +53,7 @@ public sealed class SconceClient : IAsyncDisposable, IDisposable
     public SconceClient(GrpcChannel channel, SconceClientOptions? options = null, ILoggerFactory? loggerFactory = null)
     {
         ArgumentNullException.ThrowIfNull(channel);
-        _options = options ?? new SconceClientOptions();
+        _options = options?.Copy() ?? new SconceClientOptions();
         _options.Validate(needsAddress: false);
         _rpc = new Rpc(channel, _options, NewLogger(loggerFactory));
     }

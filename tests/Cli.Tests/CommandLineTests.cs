@@ -65,6 +65,7 @@ public sealed class CommandLineTests
     [InlineData("train m -x a.npy -y b.npy --epochs 0", "--epochs is 0; it must be > 0")]
     [InlineData("train m -x a.npy -y b.npy --test-inputs c.npy", "belong together")]
     [InlineData("ls --timeout 0", "--timeout is 0; it must be > 0")]
+    [InlineData("ls --timeout 4233601", "--timeout is 4233601; it must be at most 4233600 (49 days)")]
     [InlineData("state get m", "'--output' is required")]
     [InlineData("state", "Required command was not provided")]
     [InlineData("create m --mlp 4,2 --seed x", "--seed is 'x'; it must be a whole number within range.")]

@@ -150,6 +150,90 @@ public sealed class ClientTests
         Assert.Contains("Retry.MaxAttempts is 0; it must be >= 1", error.Message, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public void Timeouts_thatNoTimerTakes_areRefusedWhereTheyAreSet()
+    {
+        foreach (var timeout in new[] { TimeSpan.Zero, TimeSpan.FromSeconds(-5), TimeSpan.FromDays(50), TimeSpan.MaxValue, TimeSpan.MinValue })
+        {
+            var option = Assert.Throws<OptionsValidationException>(() => new SconceClient(new SconceClientOptions { Address = "http://127.0.0.1:1", Timeout = timeout }));
+            Assert.Contains($"SconceClientOptions.Timeout is {timeout}; it must be > 0 and at most 49.00:00:00, or null for none.", option.Message, StringComparison.Ordinal);
+            var setting = Assert.Throws<ArgumentOutOfRangeException>(() => new CallSettings { Timeout = timeout });
+            Assert.Contains($"CallSettings.Timeout is {timeout}; it must be > 0 and at most 49.00:00:00, or Timeout.InfiniteTimeSpan for none.", setting.Message, StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
+    public async Task Timeouts_infiniteAndLongest_reachEveryKindOfCall()
+    {
+        await using var server = await FakeServer.StartAsync();
+        var deadlines = new ConcurrentQueue<DateTime>();
+        server.On<GetHostRequest, GetHostResponse>((_, context) =>
+        {
+            deadlines.Enqueue(context.Deadline);
+            return new GetHostResponse();
+        });
+        server.OnStream<ForwardStreamRequest, ForwardStreamResponse>(async (incoming, writer, _) =>
+        {
+            await foreach (var request in incoming.All)
+                await writer!.WriteAsync(new ForwardStreamResponse { Id = request.Id, Forward = Fakes.Echo(request.Forward) });
+            return null;
+        });
+        server.OnStream<GetStateDictRequest, GetStateDictResponse>(async (_, writer, _) =>
+        {
+            await writer!.WriteAsync(new GetStateDictResponse { Manifest = new() });
+            await writer.WriteAsync(new GetStateDictResponse { End = new() });
+            return null;
+        });
+        server.OnStream<OpenSessionRequest, OpenSessionResponse>(async (_, writer, context) =>
+        {
+            await writer!.WriteAsync(new OpenSessionResponse { Session = "s" });
+            await Task.Delay(Timeout.Infinite, context.CancellationToken);
+            return null;
+        });
+        var longest = TimeSpan.FromDays(49);
+        await using var client = server.NewClient(o => o.Timeout = longest);
+        await using var endless = server.NewClient(o => o.Timeout = Timeout.InfiniteTimeSpan);
+
+        foreach (var settled in new[] { client, client.With(new() { Timeout = Timeout.InfiniteTimeSpan }), endless, endless.With(new() { Timeout = longest }) })
+        {
+            await settled.GetHostAsync();
+            await settled.Module("m").StateDictAsync();
+            await using var session = await settled.OpenSessionAsync();
+            await using var stream = settled.Module("m").OpenForwardStream();
+            await stream.ForwardAsync(TensorData.Scalar(1f));
+        }
+
+        Assert.Equal([false, true, true, false], deadlines.Select(deadline => deadline == DateTime.MaxValue));
+        Assert.All(deadlines, deadline => Assert.True(deadline > DateTime.UtcNow.AddDays(48)));
+    }
+
+    [Fact]
+    public async Task Options_changedAfterwards_changeNothing()
+    {
+        await using var server = await FakeServer.StartAsync();
+        var deadlines = new ConcurrentQueue<DateTime>();
+        server.On<GetHostRequest, GetHostResponse>((_, context) =>
+        {
+            deadlines.Enqueue(context.Deadline);
+            return new GetHostResponse();
+        });
+        using var channel = GrpcChannel.ForAddress(server.Address);
+        var options = new SconceClientOptions { Address = server.Address, Timeout = TimeSpan.FromHours(3), Retry = new() { MaxAttempts = 2, BaseDelay = TimeSpan.FromMilliseconds(1) } };
+        await using var client = new SconceClient(options);
+        await using var over = new SconceClient(channel, options);
+
+        options.Timeout = TimeSpan.FromTicks(-1);
+        (options.Retry.MaxAttempts, options.Retry.MaxDelay) = (1, TimeSpan.Zero);
+        await client.GetHostAsync();
+        await over.GetHostAsync();
+        server.On<GetHostRequest, GetHostResponse>((_, _) => throw Fakes.Error(StatusCode.Unavailable, "draining"));
+        await Assert.ThrowsAsync<SconceUnavailableException>(() => client.GetHostAsync());
+        await Assert.ThrowsAsync<SconceUnavailableException>(() => over.GetHostAsync());
+
+        Assert.All(deadlines, deadline => Assert.InRange(deadline, DateTime.UtcNow.AddHours(2), DateTime.UtcNow.AddHours(3)));
+        Assert.Equal(6, server.Seen<GetHostRequest>().Count);
+    }
+
     [Theory]
     [InlineData("2.0")]
     [InlineData("10.3")]

@@ -46,7 +46,7 @@ internal sealed class Pipeline<TRequest, TResponse> : IAsyncDisposable
         ArgumentOutOfRangeException.ThrowIfLessThan(maxInFlight, 1);
         _rpc = rpc;
         _operation = operation;
-        _timeout = timeout;
+        _timeout = TimeLimit.OrNone(timeout);
         _mayOvertake = mayOvertake;
         _open = open;
         _read = read;

@@ -112,7 +112,7 @@ internal sealed class Rpc
         string operation,
         CancellationToken cancellationToken)
     {
-        var run = new RetryRun(repeat, timeout);
+        var run = new RetryRun(repeat, TimeLimit.OrNone(timeout));
         var options = new CallOptions(_headers, run.Deadline, cancellationToken);
         try
         {
