@@ -204,6 +204,72 @@ public sealed class ForwardStreamTests
     }
 
     [Fact]
+    public async Task Streams_failed_leaveNoExceptionUnobserved()
+    {
+        // Tests run side by side: the message tells this one's exceptions from those of others.
+        var mark = Guid.NewGuid().ToString("N");
+        var unobserved = new ConcurrentQueue<Exception>();
+        void Note(object? sender, UnobservedTaskExceptionEventArgs e)
+        {
+            if (e.Exception.ToString().Contains(mark, StringComparison.Ordinal))
+                unobserved.Enqueue(e.Exception);
+        }
+
+        await using var server = await FakeServer.StartAsync();
+        server.OnStream<ForwardStreamRequest, ForwardStreamResponse>(async (incoming, writer, _) =>
+        {
+            await foreach (var request in incoming.All)
+            {
+                await writer!.WriteAsync(new ForwardStreamResponse
+                {
+                    Id = request.Id,
+                    Error = new CallError { Code = (int)Grpc.Core.StatusCode.InvalidArgument, Message = mark },
+                });
+            }
+
+            return null;
+        });
+        server.OnStream<TrainStreamRequest, TrainStreamResponse>(async (incoming, _, _) =>
+        {
+            await incoming.Reader!.MoveNext();
+            throw Fakes.Error(Grpc.Core.StatusCode.InvalidArgument, mark);
+        });
+        await using var client = server.NewClient();
+
+        TaskScheduler.UnobservedTaskException += Note;
+        try
+        {
+            await FailAsync(client.Module("m"));
+            for (var i = 0; i < 10; i++)
+            {
+                await Task.Delay(20);
+                GC.Collect();
+                GC.WaitForPendingFinalizers();
+            }
+        }
+        finally
+        {
+            TaskScheduler.UnobservedTaskException -= Note;
+        }
+
+        Assert.Empty(unobserved);
+
+        static async Task FailAsync(RemoteModule module)
+        {
+            var inputs = Enumerable.Range(0, 30).Select(i => (Inputs)TensorData.Scalar((float)i)).ToAsyncEnumerable();
+            await Assert.ThrowsAsync<SconceInvalidArgumentException>(() => module.ForwardStreamAsync(inputs, maxInFlight: 4).CountAsync().AsTask());
+            var batches = Enumerable.Range(0, 30).Select(i => new TrainBatch(TensorData.Scalar((float)i), TensorData.Scalar(0f))).ToAsyncEnumerable();
+            await Assert.ThrowsAsync<SconceInvalidArgumentException>(() => module.TrainStreamAsync(batches, Nn.MSELoss(), maxInFlight: 4).CountAsync().AsTask());
+
+            // One whose caller gave up before its answer, and a stream that nobody completes.
+            await using var stream = module.OpenTrainStream(Nn.MSELoss());
+            using var stop = new CancellationTokenSource(TimeSpan.FromMilliseconds(1));
+            await Assert.ThrowsAnyAsync<Exception>(() => stream.StepAsync(TensorData.Scalar(1f), TensorData.Scalar(0f), stop.Token));
+            await Assert.ThrowsAnyAsync<Exception>(() => stream.StepAsync(TensorData.Scalar(1f), TensorData.Scalar(0f)));
+        }
+    }
+
+    [Fact]
     public async Task ForwardStream_disposedInFlight_cancelsOnBothSides()
     {
         await using var server = await FakeServer.StartAsync();

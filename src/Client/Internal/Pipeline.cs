@@ -53,6 +53,8 @@ internal sealed class Pipeline<TRequest, TResponse> : IAsyncDisposable
         _incoming = Channel.CreateBounded<Pending>(new BoundedChannelOptions(maxInFlight) { SingleReader = true });
         _window = new SemaphoreSlim(maxInFlight);
         _run = Task.Run(RunAsync);
+        // Its failure is that of the calls; who completes the stream is told once more.
+        Pipelines.Observe(_run);
     }
 
     /// <summary>
@@ -92,7 +94,16 @@ internal sealed class Pipeline<TRequest, TResponse> : IAsyncDisposable
             throw new InvalidOperationException("The stream was completed or disposed; open another for further calls.", e.InnerException);
         }
 
-        return await pending.Answer.Task.WaitAsync(cancellationToken).ConfigureAwait(false);
+        try
+        {
+            return await pending.Answer.Task.WaitAsync(cancellationToken).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException)
+        {
+            // Its answer may come yet.
+            Pipelines.Observe(pending.Answer.Task);
+            throw;
+        }
     }
 
     /// <summary>
