@@ -42,8 +42,8 @@ public sealed class SconceClient : IAsyncDisposable, IDisposable
         ArgumentNullException.ThrowIfNull(options);
         _options = options.Copy();
         _options.Validate(needsAddress: true);
-        _owned = ChannelFactory.Create(_options);
-        _rpc = new Rpc(_owned, _options, NewLogger(loggerFactory));
+        (_owned, var maxSendBytes) = ChannelFactory.Create(_options);
+        _rpc = new Rpc(_owned, _options, maxSendBytes, NewLogger(loggerFactory));
     }
 
     /// <summary>A client over a channel that the caller made and disposes. Leave gRPC's own retries off in it.</summary>
@@ -55,7 +55,7 @@ public sealed class SconceClient : IAsyncDisposable, IDisposable
         ArgumentNullException.ThrowIfNull(channel);
         _options = options?.Copy() ?? new SconceClientOptions();
         _options.Validate(needsAddress: false);
-        _rpc = new Rpc(channel, _options, NewLogger(loggerFactory));
+        _rpc = new Rpc(channel, _options, maxSendBytes: null, NewLogger(loggerFactory));
     }
 
     private SconceClient(Rpc rpc, SconceClientOptions options, CallSettings? settings) => (_rpc, _options, _settings) = (rpc, options, settings);

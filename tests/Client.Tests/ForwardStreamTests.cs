@@ -327,16 +327,35 @@ public sealed class ForwardStreamTests
     }
 
     [Fact]
-    public async Task ForwardStream_messageOverTheLimit_failsTheStreamAndNamesIt()
+    public async Task ForwardStream_messageOverTheLimit_failsItsCallAloneAndNamesTheSetting()
     {
         await using var server = await FakeServer.StartAsync();
         AnswerForwards(server);
         await using var client = server.NewClient(o => o.MaxMessageBytes = 1000);
         await using var stream = client.Module("m").OpenForwardStream();
 
-        var error = await Assert.ThrowsAsync<SconceResourceExhaustedException>(() => stream.ForwardAsync(TensorData.Create(new float[1000])).WaitAsync(Bound));
+        var calls = new[] { 1, 1000, 2, 3 }.Select(length => stream.ForwardAsync(TensorData.Create(new float[length]))).ToList();
 
-        Assert.Contains("larger than the 1000 bytes that SconceClientOptions.MaxMessageBytes allows", error.Message, StringComparison.Ordinal);
+        var error = await Assert.ThrowsAsync<SconceResourceExhaustedException>(() => calls[1].WaitAsync(Bound));
+        Assert.Contains("ForwardStream sends a message larger than the 1000 bytes that SconceClientOptions.MaxMessageBytes allows", error.Message, StringComparison.Ordinal);
+        foreach (var (call, length) in new[] { (calls[0], 1), (calls[2], 2), (calls[3], 3) })
+            Assert.Equal(length, (await call.WaitAsync(Bound)).Tensor.Length);
+        await stream.CompleteAsync().WaitAsync(Bound);
+    }
+
+    [Fact]
+    public async Task ForwardStream_limitOfTheCallersChannelSettings_isTheOneThatCounts()
+    {
+        await using var server = await FakeServer.StartAsync();
+        AnswerForwards(server);
+        await using var client = server.NewClient(o =>
+        {
+            o.MaxMessageBytes = 1000;
+            o.ConfigureChannel = channel => (channel.MaxSendMessageSize, channel.MaxReceiveMessageSize) = (null, null);
+        });
+        await using var stream = client.Module("m").OpenForwardStream();
+
+        Assert.Equal(1000, (await stream.ForwardAsync(TensorData.Create(new float[1000])).WaitAsync(Bound)).Tensor.Length);
     }
 
     [Fact]

@@ -31,9 +31,14 @@ internal sealed class Rpc
     private readonly SconceClientOptions _options;
     private readonly Metadata _headers = new() { { Contract.Header, Contract.Version } };
 
-    public Rpc(GrpcChannel channel, SconceClientOptions options, ILogger logger)
+    /// <param name="channel">The channel.</param>
+    /// <param name="options">The options; nobody else has them.</param>
+    /// <param name="maxSendBytes">The channel's limit on a message that is sent; null where it has none, or it is not known.</param>
+    /// <param name="logger">Where to log.</param>
+    public Rpc(GrpcChannel channel, SconceClientOptions options, int? maxSendBytes, ILogger logger)
     {
         _options = options;
+        MaxSendBytes = maxSendBytes;
         Logger = logger;
         Address = options.Address ?? channel.Target;
         _retries = RetryPolicy.Build(options.Retry, logger);
@@ -50,6 +55,12 @@ internal sealed class Rpc
     public ILogger Logger { get; }
 
     public string Address { get; }
+
+    /// <summary>The channel's limit on a message that is sent; null where it has none, or it is not known.</summary>
+    public int? MaxSendBytes { get; }
+
+    /// <summary>How long a call may take that says nothing else.</summary>
+    public TimeSpan? Timeout => _options.Timeout;
 
     public HostService.HostServiceClient Host { get; }
 
@@ -203,12 +214,9 @@ internal sealed class Rpc
         }
         else if (e is { StatusCode: StatusCode.ResourceExhausted, Status.Detail: TooLargeSent or TooLargeReceived } && _options.Address is not null)
         {
-            var what = e.Status.Detail == TooLargeSent ? "sends a message" : "was answered with a message";
-            details = details with
-            {
-                Message = $"{operation} {what} larger than the {_options.MaxMessageBytes} bytes that SconceClientOptions.MaxMessageBytes allows; "
-                    + "move less in one call, or raise it, and max_message_bytes on the server.",
-            };
+            details = e.Status.Detail == TooLargeSent
+                ? TooLargeToSend(operation)
+                : details with { Message = TooLarge($"{operation} was answered with a message", null) };
         }
         else if (RetryPolicy.IsTransport(e))
         {
@@ -223,6 +231,13 @@ internal sealed class Rpc
 
         return details.ToException(e);
     }
+
+    /// <summary>What a request says that is over <see cref="MaxSendBytes"/>.</summary>
+    public ErrorDetails TooLargeToSend(string operation) => new(StatusCode.ResourceExhausted, TooLarge($"{operation} sends a message", MaxSendBytes));
+
+    private string TooLarge(string what, int? most) =>
+        $"{what} larger than the {most ?? _options.MaxMessageBytes} bytes that SconceClientOptions.MaxMessageBytes allows; "
+        + "move less in one call, or raise it, and max_message_bytes on the server.";
 
     private static string Cause(RpcException e) => e.Status.DebugException?.GetBaseException().Message ?? e.Status.Detail;
 }
