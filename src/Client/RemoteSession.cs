@@ -114,6 +114,10 @@ public sealed class RemoteSession : IAsyncDisposable
         {
             reason = $"{e.StatusCode}: {e.Status.Detail}";
         }
+        catch (ObjectDisposedException)
+        {
+            reason = "the client was disposed";
+        }
 
         if (!_lifetime.IsCancellationRequested)
             Log.SessionLost(_rpc.Logger, Id, reason);

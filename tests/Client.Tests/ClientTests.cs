@@ -234,6 +234,37 @@ public sealed class ClientTests
         Assert.Equal(6, server.Seen<GetHostRequest>().Count);
     }
 
+    [Fact]
+    public async Task Disposed_whatItGave_isDisposedAfterItWithoutThrowing()
+    {
+        await using var server = await FakeServer.StartAsync();
+        server.On<ForwardRequest, ForwardResponse>((request, _) => Graphs.Recorded(request));
+        server.On<PutTensorRequest, PutTensorResponse>((_, _) => new PutTensorResponse { Tensor = new KeptTensor { Id = "t" } });
+        server.OnStream<OpenSessionRequest, OpenSessionResponse>(async (_, writer, context) =>
+        {
+            await writer!.WriteAsync(new OpenSessionResponse { Session = "s" });
+            await Task.Delay(Timeout.Infinite, context.CancellationToken);
+            return null;
+        });
+        var log = new Lines();
+        using var loggers = LoggerFactory.Create(builder => builder.SetMinimumLevel(LogLevel.Debug).AddProvider(log));
+        var client = server.NewClient(loggers: loggers);
+        var tensor = await client.PutTensorAsync(TensorData.Scalar(1f));
+        var graph = await client.Module("m").ForwardWithGraphAsync(TensorData.Scalar(1f));
+        var session = await client.OpenSessionAsync();
+        var stream = client.Module("m").OpenForwardStream();
+
+        await client.DisposeAsync();
+        await tensor.DisposeAsync();
+        await graph.DisposeAsync();
+        await session.DisposeAsync();
+        await stream.DisposeAsync();
+
+        Assert.True(session.Ended.IsCancellationRequested);
+        Assert.Contains(log.All, line => line.StartsWith("Debug: Kept tensor t could not be dropped", StringComparison.Ordinal));
+        Assert.Contains(log.All, line => line.StartsWith("Debug: Graph g1 could not be released", StringComparison.Ordinal));
+    }
+
     [Theory]
     [InlineData("2.0")]
     [InlineData("10.3")]
