@@ -4,7 +4,7 @@ namespace Sconce.Client;
 
 /// <summary>
 /// What calls through <see cref="SconceClient.With"/>, <see cref="RemoteModule.With"/> and <see cref="RemoteOptimizer.With"/> carry besides their
-/// arguments. What such a call returns (a module, an optimizer, a tensor, a session) keeps the time limit and nothing else.
+/// arguments. What such a call returns (a module, an optimizer, a hook, a graph, a tensor, a session) keeps the time limit and nothing else.
 /// </summary>
 public sealed record CallSettings
 {

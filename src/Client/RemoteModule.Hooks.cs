@@ -25,7 +25,7 @@ public sealed partial class RemoteModule
         if (IfGeneration is { } generation)
             request.IfGeneration = generation;
         var response = await SendAsync(Rpc.Hooks.RegisterHookAsync, request, cancellationToken).ConfigureAwait(false);
-        return new RemoteHook(this, response.Hook);
+        return new RemoteHook(OfHandle, response.Hook);
     }
 
     /// <summary>

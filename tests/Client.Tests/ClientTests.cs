@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using Google.Protobuf;
 using Grpc.Core;
 using Grpc.Net.Client;
 using Microsoft.Extensions.DependencyInjection;
@@ -42,32 +43,54 @@ public sealed class ClientTests
     public async Task With_whatACallReturns_keepsTheTimeLimitAlone()
     {
         await using var server = await FakeServer.StartAsync();
-        var deadlines = new ConcurrentQueue<DateTime>();
-        server.On<TrainRequest, TrainResponse>((request, context) =>
-        {
-            deadlines.Enqueue(context.Deadline);
-            return new TrainResponse { Module = Fakes.Module(request) };
-        });
+        var later = new ConcurrentQueue<(IMessage Request, DateTime Deadline)>();
+        void Note<TRequest, TResponse>(Func<TRequest, TResponse> answer)
+            where TRequest : class, IMessage =>
+            server.On<TRequest, TResponse>((request, context) =>
+            {
+                later.Enqueue((request, context.Deadline));
+                return answer(request);
+            });
+        Note<TrainRequest, TrainResponse>(request => new TrainResponse { Module = Fakes.Module(request) });
+        Note<OptimizerStepRequest, OptimizerStepResponse>(_ => new OptimizerStepResponse());
+        Note<DropTensorRequest, DropTensorResponse>(_ => new DropTensorResponse());
+        Note<ListTensorsRequest, ListTensorsResponse>(_ => new ListTensorsResponse());
+        Note<RemoveHookRequest, RemoveHookResponse>(_ => new RemoveHookResponse());
+        Note<BackwardRequest, BackwardResponse>(_ => new BackwardResponse());
         server.On<CreateOptimizerRequest, CreateOptimizerResponse>((_, _) => new CreateOptimizerResponse { Optimizer = new Optimizer { Name = "default" } });
-        server.On<OptimizerStepRequest, OptimizerStepResponse>((_, context) =>
+        server.On<PutTensorRequest, PutTensorResponse>((_, _) => new PutTensorResponse { Tensor = new KeptTensor { Id = "t" } });
+        server.On<ForwardRequest, ForwardResponse>((request, _) => Graphs.Recorded(request));
+        server.OnStream<OpenSessionRequest, OpenSessionResponse>(async (_, writer, context) =>
         {
-            deadlines.Enqueue(context.Deadline);
-            return new OptimizerStepResponse();
+            await writer!.WriteAsync(new OpenSessionResponse { Session = "s" });
+            await Task.Delay(Timeout.Infinite, context.CancellationToken);
+            return null;
         });
         await using var client = server.NewClient(o => o.Timeout = null);
         var settings = new CallSettings { RequestId = "mine", Timeout = TimeSpan.FromHours(3) };
+        var settled = client.With(settings);
+        var module = client.Module("m").With(settings with { IfGeneration = 4 });
 
-        var module = await client.With(settings).CreateModuleAsync("m", Nn.Sequential());
-        await module.TrainAsync();
-        var optimizer = await client.Module("m").With(settings with { IfGeneration = 4 }).CreateOptimizerAsync("SGD");
-        await optimizer.StepAsync();
+        await (await settled.CreateModuleAsync("m", Nn.Sequential())).TrainAsync();
+        await (await module.CopyAsync("n")).TrainAsync();
+        await (await module.AddModuleAsync("0", Nn.ReLU())).TrainAsync();
+        await (await module.AddModuleAsync("1", module.GetSubmodule("0"))).TrainAsync();
+        await (await module.RegisterModuleAsync("2", Nn.ReLU())).TrainAsync();
+        await (await module.CreateOptimizerAsync("SGD")).StepAsync();
+        await (await module.RegisterHookAsync(Hooks.Forward().Capture())).RemoveAsync();
+        await (await module.ForwardWithGraphAsync(TensorData.Scalar(1f))).BackwardAsync();
+        await (await settled.PutTensorAsync(TensorData.Scalar(1f))).DropAsync();
+        await using var session = await settled.OpenSessionAsync();
+        await session.ListTensorsAsync();
+        await (await session.PutTensorAsync(TensorData.Scalar(1f))).DropAsync();
 
-        Assert.All(deadlines, deadline => Assert.InRange(deadline, DateTime.UtcNow.AddHours(2), DateTime.UtcNow.AddHours(3)));
-        Assert.Equal(2, deadlines.Count);
-        Assert.NotEqual("mine", Assert.Single(server.Seen<TrainRequest>()).RequestId);
-        var step = Assert.Single(server.Seen<OptimizerStepRequest>());
-        Assert.NotEqual("mine", step.RequestId);
-        Assert.False(step.HasIfGeneration);
+        Assert.Equal(11, later.Count);
+        Assert.All(later, call =>
+        {
+            Assert.InRange(call.Deadline, DateTime.UtcNow.AddHours(2), DateTime.UtcNow.AddHours(3));
+            Assert.NotEqual("mine", call.Request.Descriptor.FindFieldByName("request_id")?.Accessor.GetValue(call.Request));
+            Assert.False(call.Request.Descriptor.FindFieldByName("if_generation")?.Accessor.HasValue(call.Request) ?? false);
+        });
     }
 
     [Fact]
