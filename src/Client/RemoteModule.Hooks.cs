@@ -92,21 +92,17 @@ public sealed partial class RemoteModule
     /// <summary>
     /// Reads what registered hooks of the module capture: <c>await foreach (var seen in model.WatchHooksAsync())</c>. The first event is empty and
     /// comes as soon as nothing is missed any more. It ends when the hook is removed. A reader that is too slow loses whole captures and is told
-    /// how many.
+    /// how many. Opening it is repeated and limited in time as a call is; one that breaks later throws, since captures may have been missed.
     /// </summary>
     /// <param name="hook">The hook's id; empty watches all.</param>
     /// <param name="buffer">Captures that the server holds for this reader.</param>
     /// <param name="cancellationToken">Ends it.</param>
-    public async IAsyncEnumerable<HookEvent> WatchHooksAsync(
-        string hook = "", int buffer = 64, [EnumeratorCancellation] CancellationToken cancellationToken = default)
+    /// <exception cref="ArgumentOutOfRangeException">The buffer is negative.</exception>
+    public IAsyncEnumerable<HookEvent> WatchHooksAsync(string hook = "", int buffer = 64, CancellationToken cancellationToken = default)
     {
-        var request = new WatchHookRequest { Module = Name, Hook = hook, Buffer = checked((uint)buffer) };
-        using var call = Rpc.Hooks.WatchHook(request, Rpc.StreamOptions(cancellationToken));
-        while (await NextAsync(call, cancellationToken).ConfigureAwait(false))
-        {
-            var message = call.ResponseStream.Current;
-            yield return new HookEvent(message.Capture is null ? null : new HookObservation(message.Capture), message.Detached, (long)message.Dropped);
-        }
+        ArgumentNullException.ThrowIfNull(hook);
+        ArgumentOutOfRangeException.ThrowIfNegative(buffer);
+        return WatchAsync(new WatchHookRequest { Module = Name, Hook = hook, Buffer = (uint)buffer }, cancellationToken);
     }
 
     internal ModuleRef ToRef() => new() { Module = Name, Path = Path };
@@ -118,17 +114,27 @@ public sealed partial class RemoteModule
             to.Add(FromHere(hook));
     }
 
-    private static async Task<bool> NextAsync(AsyncServerStreamingCall<WatchHookResponse> call, CancellationToken cancellationToken)
+    private async IAsyncEnumerable<HookEvent> WatchAsync(WatchHookRequest request, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
-        try
+        using var watch = await LastingStream.OpenAsync(Rpc, Rpc.Hooks.WatchHook, request, _settings, cancellationToken).ConfigureAwait(false);
+        using var stop = cancellationToken.Register(watch.Cancel);
+        do
         {
-            return await call.ResponseStream.MoveNext(cancellationToken).ConfigureAwait(false);
+            var message = watch.Current;
+            yield return new HookEvent(message.Capture is null ? null : new HookObservation(message.Capture), message.Detached, (long)message.Dropped);
         }
-        catch (RpcException e)
+        while (await NextAsync().ConfigureAwait(false));
+
+        async Task<bool> NextAsync()
         {
-            throw cancellationToken.IsCancellationRequested
-                ? new OperationCanceledException("The watch was cancelled by its caller.", e, cancellationToken)
-                : ErrorDetails.Of(e).ToException(e);
+            try
+            {
+                return await watch.MoveNextAsync().ConfigureAwait(false);
+            }
+            catch (RpcException e)
+            {
+                throw Rpc.Broken(e, nameof(WatchHookRequest), cancellationToken);
+            }
         }
     }
 

@@ -76,9 +76,6 @@ internal sealed class Rpc
 
     public HookService.HookServiceClient Hooks { get; }
 
-    /// <summary>Options for a stream that lasts as long as its reader.</summary>
-    public CallOptions StreamOptions(CancellationToken cancellationToken) => new(_headers, null, cancellationToken);
-
     /// <summary>An id for one logical call: the same in all its attempts.</summary>
     public static string RequestId(CallSettings? settings) => settings?.RequestId ?? Guid.CreateVersion7().ToString("N");
 
@@ -196,10 +193,31 @@ internal sealed class Rpc
     /// </summary>
     public static bool IsFailedWrite(Exception e) => e is RpcException or InvalidOperationException or IOException or HttpRequestException;
 
+    /// <summary>What a stream throws that stood and then broke: nothing of it was repeated.</summary>
+    public Exception Broken(RpcException e, string operation, CancellationToken cancellationToken)
+    {
+        if (cancellationToken.IsCancellationRequested)
+            return Cancelled(e, operation, cancellationToken);
+        var details = ErrorDetails.Of(e);
+        if (RetryPolicy.IsTransport(e))
+        {
+            details = details with
+            {
+                Code = StatusCode.Unavailable,
+                Message = $"{operation} lost its connection to the Sconce server at {Address}: {Cause(e)}",
+            };
+        }
+
+        return details.ToException(e);
+    }
+
+    private static OperationCanceledException Cancelled(RpcException e, string operation, CancellationToken cancellationToken) =>
+        new($"{operation} was cancelled by its caller.", e, cancellationToken);
+
     private Exception Translate(RpcException e, RetryRun run, string operation, CancellationToken cancellationToken)
     {
         if (cancellationToken.IsCancellationRequested)
-            return new OperationCanceledException($"{operation} was cancelled by its caller.", e, cancellationToken);
+            return Cancelled(e, operation, cancellationToken);
 
         var details = ErrorDetails.Of(e);
         var tries = run.Attempts == 1 ? "1 attempt" : $"{run.Attempts} attempts";
