@@ -9,15 +9,24 @@ namespace Sconce.Client;
 public sealed partial class RemoteModule
 {
     /// <summary>Registers a hook that stays until it is removed, or until its session ends.</summary>
-    /// <param name="hook">The hook; its path is from here.</param>
+    /// <param name="hook">The hook; its path or glob is from here. One for a type stands in the whole module, and is registered there.</param>
     /// <param name="examples">Inputs of the whole module to try it with, on a copy; null is no trial.</param>
     /// <param name="session">The session that owns it; null for none.</param>
     /// <param name="cancellationToken">Stops waiting.</param>
+    /// <exception cref="InvalidOperationException">The hook is for a type, and this is a submodule.</exception>
     public async Task<RemoteHook> RegisterHookAsync(
         Hook hook, Inputs? examples = null, RemoteSession? session = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(hook);
         examples?.RefuseNamed(nameof(examples));
+        // The contract has no type below a path. A hook that goes with a call may have one: it sees no more than the call runs.
+        if (Path.Length > 0 && (hook.HasType || hook.HasIsinstance))
+        {
+            throw new InvalidOperationException(
+                $"'{Name}' is narrowed to '{Path}' here, and the hook is for the type '{(hook.HasType ? hook.Type : hook.Isinstance)}', which would stand in all "
+                + $"of '{Name}': give it a path or a glob (OnGlob) from here, or register it on the module without GetSubmodule.");
+        }
+
         var request = new RegisterHookRequest { Module = Name, Hook = FromHere(hook), RequestId = NewRequestId() };
         if (session is not null)
             request.Hook.Session = session.Id;
@@ -153,7 +162,7 @@ public sealed partial class RemoteModule
         {
             if (placed.HasGlob)
                 placed.Glob = $"{Path}.{placed.Glob}";
-            else if (!placed.HasType && !placed.HasIsinstance)
+            else if (!placed.HasType && !placed.HasIsinstance) // a type: of what the call runs, which begins here
                 placed.Path = placed.Path.Length == 0 ? Path : $"{Path}.{placed.Path}";
         }
 

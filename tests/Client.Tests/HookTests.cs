@@ -7,6 +7,45 @@ namespace Sconce.Client.Tests;
 public sealed class HookTests
 {
     [Fact]
+    public async Task RegisterHook_onASubmodule_isPlacedFromTheWholeModule()
+    {
+        await using var server = await FakeServer.StartAsync();
+        await using var client = server.NewClient();
+        var part = client.Module("m").GetSubmodule("a");
+
+        await part.RegisterForwardHookAsync(hook => hook.Capture());
+        await part.RegisterHookAsync(Hooks.Forward("0").Capture());
+        await part.RegisterForwardHookAsync(hook => hook.OnGlob("*.attn").Capture());
+        await client.Module("m").RegisterForwardHookAsync(hook => hook.OnType("Linear").Capture());
+
+        Assert.Equal(
+            [("a", "", ""), ("a.0", "", ""), ("", "a.*.attn", ""), ("", "", "Linear")],
+            server.Seen<RegisterHookRequest>().Select(request => (request.Hook.Path, request.Hook.Glob, request.Hook.Type)));
+    }
+
+    [Fact]
+    public async Task RegisterHook_byTypeOnASubmodule_isRefusedAsItWouldStandInTheWholeModule()
+    {
+        await using var server = await FakeServer.StartAsync();
+        server.On<ForwardRequest, ForwardResponse>((request, _) => Fakes.Echo(request));
+        await using var client = server.NewClient();
+        var part = client.Module("m").GetSubmodule("a");
+
+        foreach (var write in new Action<Hook>[] { hook => hook.OnType("Linear").Set(0), hook => hook.OnInstances("Linear").Set(0) })
+        {
+            var error = await Assert.ThrowsAsync<InvalidOperationException>(() => part.RegisterForwardHookAsync(write));
+            Assert.Contains("the hook is for the type 'Linear', which would stand in all of 'm'", error.Message, StringComparison.Ordinal);
+            Assert.Contains("OnGlob", error.Message, StringComparison.Ordinal);
+        }
+
+        Assert.Empty(server.Seen<RegisterHookRequest>());
+
+        // A hook that goes with a call sees no more than the call runs.
+        await part.ForwardAsync(TensorData.Scalar(1f), new() { Hooks = [Hooks.Forward().OnType("Linear").Set(0)] });
+        Assert.Equal(("a", "Linear"), (server.Seen<ForwardRequest>()[0].Path, server.Seen<ForwardRequest>()[0].Hooks[0].Type));
+    }
+
+    [Fact]
     public async Task WatchHooks_events_comeUntilTheServerEnds()
     {
         await using var server = await FakeServer.StartAsync();
