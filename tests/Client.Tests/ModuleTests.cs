@@ -313,13 +313,15 @@ public sealed class ModuleTests
     }
 
     [Fact]
-    public async Task OpenTrainStream_withARequestId_isRefused()
+    public async Task OpenTrainStream_withWhatBelongsToOneCall_isRefused()
     {
         await using var client = new SconceClient("http://127.0.0.1:1");
 
         var error = Assert.Throws<InvalidOperationException>(() => client.Module("m").With(new CallSettings { RequestId = "r1" }).OpenTrainStream(Nn.MSELoss()));
 
         Assert.Contains("'r1' belongs to one call", error.Message, StringComparison.Ordinal);
+        var generation = Assert.Throws<InvalidOperationException>(() => client.Module("m").With(new CallSettings { IfGeneration = 7 }).OpenTrainStream(Nn.MSELoss()));
+        Assert.Contains("IfGeneration is 7, and each step of a stream makes another generation", generation.Message, StringComparison.Ordinal);
     }
 
     [Fact]
