@@ -135,6 +135,8 @@ public sealed class CommandLineTests
     [InlineData("create m /nonexistent.json", "there is no such file")]
     [InlineData("create m --mlp 1,x", "--mlp is '1,x'")]
     [InlineData("create m --type Linear --arg bias=true --arg bias=false", "sconce: --arg bias is given twice.\n")]
+    [InlineData("create m --type Linear --arg in_features=9007199254740993", "--arg in_features is 9007199254740993; whole numbers travel exactly only up to 2^53.")]
+    [InlineData("create m --type Linear --arg in_features=[1,-99999999999999999999]", "--arg in_features is -99999999999999999999; whole numbers travel exactly only up to 2^53.")]
     [InlineData("demo --json /nonexistent/x.json", "--json is '/nonexistent/x.json', which cannot be written")]
     [InlineData("create m --type Linear --arg bias", "--arg is 'bias'; it must be name=value")]
     [InlineData("forward m [[1,2],[3]]", "[1] has 1 items")]
