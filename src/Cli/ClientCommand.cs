@@ -17,6 +17,9 @@ internal abstract class ClientCommand : CliCommand
         DefaultValueFactory = _ => Environment.GetEnvironmentVariable(AddressVariable) is { Length: > 0 } address ? address : DefaultAddress,
     };
 
+    // The client's own bound: longer ones no timer takes.
+    private const int MaxTimeoutDays = 49;
+
     private readonly Option<bool> _json = new("--json") { Description = "Print the result, or the error, as JSON." };
 
     private readonly Option<int> _timeout = CommonSymbols.Positive("--timeout", "Seconds that one call may take.", 100);
@@ -24,6 +27,12 @@ internal abstract class ClientCommand : CliCommand
     protected ClientCommand(CommandTerminal terminal, string name, string description, params IReadOnlyList<string> examples)
         : base(terminal, name, description, examples)
     {
+        const int most = MaxTimeoutDays * 24 * 60 * 60;
+        _timeout.Validators.Add(result =>
+        {
+            if (result.Tokens.Count > 0 && int.TryParse(result.Tokens[0].Value, out var seconds) && seconds > most)
+                result.AddError($"--timeout is {seconds}; it must be at most {most} ({MaxTimeoutDays} days).");
+        });
     }
 
     /// <summary>Adds the options of every such verb: last, so that help shows the verb's own ones first.</summary>

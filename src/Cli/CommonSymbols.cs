@@ -46,7 +46,7 @@ internal static class CommonSymbols
     }
 
     /// <summary>Reads "lr=0.1", "betas=[0.9, 0.999]", "bias=false", "padding_mode=zeros": JSON, or else a word.</summary>
-    /// <exception cref="UsageException">There is no "=".</exception>
+    /// <exception cref="UsageException">There is no "=", a name is given twice, or a whole number is beyond 2^53.</exception>
     public static Arguments ParseArguments(string option, IReadOnlyList<string> texts)
     {
         var arguments = new (string Name, object?)[texts.Count];
@@ -58,7 +58,7 @@ internal static class CommonSymbols
             var name = texts[i][..equals];
             if (arguments.Take(i).Any(argument => argument.Name == name))
                 throw new UsageException($"{option} {name} is given twice.");
-            arguments[i] = (name, ParseValue(texts[i][(equals + 1)..]));
+            arguments[i] = (name, ParseValue($"{option} {name}", texts[i][(equals + 1)..]));
         }
 
         return Client.Arguments.Create(arguments);
@@ -101,14 +101,14 @@ internal static class CommonSymbols
             result.AddError($"{result.Option.Name} is {value}; it must be > 0.");
     }
 
-    private static object? ParseValue(string text)
+    private static object? ParseValue(string what, string text)
     {
         if (text is "None" or "True" or "False")
             return text == "None" ? null : text == "True";
         try
         {
             using var document = JsonDocument.Parse(text);
-            return ToObject(document.RootElement);
+            return ToObject(what, document.RootElement);
         }
         catch (JsonException)
         {
@@ -116,14 +116,23 @@ internal static class CommonSymbols
         }
     }
 
-    private static object? ToObject(JsonElement element) => element.ValueKind switch
+    private static object? ToObject(string what, JsonElement element) => element.ValueKind switch
     {
         JsonValueKind.Null => null,
         JsonValueKind.True => true,
         JsonValueKind.False => false,
-        JsonValueKind.Number => element.GetDouble(),
-        JsonValueKind.Array => element.EnumerateArray().Select(ToObject).ToArray(),
+        JsonValueKind.Number => ToNumber(what, element),
+        JsonValueKind.Array => element.EnumerateArray().Select(item => ToObject(what, item)).ToArray(),
         JsonValueKind.String => element.GetString(),
         _ => element.GetRawText(),
     };
+
+    private static double ToNumber(string what, JsonElement element)
+    {
+        // Arguments travel as doubles: a whole number beyond 2^53 would arrive as another one.
+        var text = element.GetRawText();
+        if (text.AsSpan().IndexOfAny('.', 'e', 'E') < 0 && !(element.TryGetInt64(out var whole) && whole is >= -(1L << 53) and <= 1L << 53))
+            throw new UsageException($"{what} is {text}; whole numbers travel exactly only up to 2^53.");
+        return element.GetDouble();
+    }
 }

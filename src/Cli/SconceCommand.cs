@@ -121,7 +121,7 @@ internal static partial class SconceCommand
                 output.WriteLine("  bench   Measures the service beside a bare gRPC method; --help tells more.");
                 output.WriteLine();
                 output.WriteLine("Examples:");
-                output.WriteLine("  sconce demo                            # the whole service on real data, in about half a minute");
+                output.WriteLine("  sconce demo                            # the whole service on real data, in about 20 s once built");
                 output.WriteLine("  sconce serve &");
                 output.WriteLine("  sconce create mlp --mlp 784,128,10");
                 output.WriteLine("  sconce forward mlp random:1x784");

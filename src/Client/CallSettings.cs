@@ -1,8 +1,10 @@
+using Sconce.Client.Internal;
+
 namespace Sconce.Client;
 
 /// <summary>
 /// What calls through <see cref="SconceClient.With"/>, <see cref="RemoteModule.With"/> and <see cref="RemoteOptimizer.With"/> carry besides their
-/// arguments. What such a call returns (a module, an optimizer, a tensor, a session) keeps the time limit and nothing else.
+/// arguments. What such a call returns (a module, an optimizer, a hook, a graph, a tensor, a session) keeps the time limit and nothing else.
 /// </summary>
 public sealed record CallSettings
 {
@@ -26,7 +28,22 @@ public sealed record CallSettings
     /// Time that a call may take, retries included; null is <see cref="SconceClientOptions.Timeout"/> (none for streams). In a
     /// <see cref="ForwardStream"/> or <see cref="TrainStream"/> each call's, from when it is made to its answer: one not sent by then is never sent.
     /// </summary>
-    public TimeSpan? Timeout { get; init; }
+    /// <remarks>At most 49 days; <see cref="System.Threading.Timeout.InfiniteTimeSpan"/> is no limit, whatever the options say.</remarks>
+    /// <exception cref="ArgumentOutOfRangeException">It is zero, negative or longer.</exception>
+    public TimeSpan? Timeout
+    {
+        get;
+        init
+        {
+            if (!TimeLimit.IsValid(value))
+            {
+                throw new ArgumentOutOfRangeException(
+                    nameof(value), $"CallSettings.Timeout is {value}; it must be > 0 and at most {TimeLimit.Longest}, or Timeout.InfiniteTimeSpan for none.");
+            }
+
+            field = value;
+        }
+    }
 
     /// <summary>What is left of them for the calls on what a call returned: the rest belonged to that call.</summary>
     internal CallSettings? OfHandle => Timeout is null ? null : new CallSettings { Timeout = Timeout };

@@ -8,7 +8,8 @@ namespace Sconce.Client;
 /// that fails throws by itself and the others go on.
 /// </summary>
 /// <remarks>
-/// Where the connection fails, or the server's queue is full, the stream opens again and asks anew what had no answer, in the same order.
+/// A message that is too large for the server's own <c>max_message_bytes</c>, or an answer that is too large for
+/// <see cref="SconceClientOptions.MaxMessageBytes"/>, cannot be passed over and ends the stream. Where the connection fails, or the server's queue is full, the stream opens again and asks anew what had no answer, in the same order.
 /// <see cref="CallSettings.Timeout"/> limits each call. Disposing cancels what has no answer; <see cref="CompleteAsync"/> waits for it.
 /// </remarks>
 public sealed class ForwardStream : IAsyncDisposable
@@ -20,7 +21,9 @@ public sealed class ForwardStream : IAsyncDisposable
     {
         _module = module;
         var rpc = module.Rpc;
-        _pipeline = new(rpc, nameof(ForwardStream), rpc.Execution.ForwardStream, response => (response.Id, response.Error), maxInFlight, module.Timeout, mayOvertake: true);
+        _pipeline = new(
+            rpc, nameof(ForwardStream), rpc.Execution.ForwardStream, response => (response.Id, response.Error), maxInFlight, module.Timeout, mayOvertake: true,
+            failsAlone: true);
     }
 
     /// <summary>Calls the module after the calls before it. Does not wait for their answers, only for a place in the pipeline.</summary>

@@ -8,7 +8,7 @@ namespace Sconce.Client;
 /// </summary>
 /// <remarks>
 /// A hook goes with one call (<see cref="ForwardOptions.Hooks"/> and the like), or stays on the module
-/// (<see cref="RemoteModule.RegisterHookAsync"/>). Its path is from the RemoteModule that it is given to.
+/// (<see cref="RemoteModule.RegisterHookAsync"/>). Its path or glob is from the RemoteModule that it is given to; a type is one of the whole module.
 /// </remarks>
 public static class Hooks
 {

@@ -84,8 +84,9 @@ public sealed class RemoteGraph : IAsyncDisposable
         {
             await ReleaseAsync(CallSettings.OnDispose, CancellationToken.None).ConfigureAwait(false);
         }
-        catch (SconceException e)
+        catch (Exception e) when (e is SconceException or ObjectDisposedException)
         {
+            // The latter where the client was disposed first.
             Log.GraphNotReleased(_module.Rpc.Logger, Id, e.Message);
         }
     }

@@ -44,7 +44,7 @@ public sealed partial class RemoteModule
         return response.Graph is null
             ? throw new InvalidOperationException(
                 $"The hook '{response.Hooks?.StoppedBy}' stopped the call, so there is no graph: call ForwardAsync for what it captured.")
-            : new RemoteGraph(this, response.Graph, ToValue(response));
+            : new RemoteGraph(OfHandle, response.Graph, ToValue(response));
     }
 
     /// <summary>Calls a method by name: "forward", or another that the module's type has.</summary>

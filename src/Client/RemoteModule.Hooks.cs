@@ -9,15 +9,24 @@ namespace Sconce.Client;
 public sealed partial class RemoteModule
 {
     /// <summary>Registers a hook that stays until it is removed, or until its session ends.</summary>
-    /// <param name="hook">The hook; its path is from here.</param>
+    /// <param name="hook">The hook; its path or glob is from here. One for a type stands in the whole module, and is registered there.</param>
     /// <param name="examples">Inputs of the whole module to try it with, on a copy; null is no trial.</param>
     /// <param name="session">The session that owns it; null for none.</param>
     /// <param name="cancellationToken">Stops waiting.</param>
+    /// <exception cref="InvalidOperationException">The hook is for a type, and this is a submodule.</exception>
     public async Task<RemoteHook> RegisterHookAsync(
         Hook hook, Inputs? examples = null, RemoteSession? session = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(hook);
         examples?.RefuseNamed(nameof(examples));
+        // The contract has no type below a path. A hook that goes with a call may have one: it sees no more than the call runs.
+        if (Path.Length > 0 && (hook.HasType || hook.HasIsinstance))
+        {
+            throw new InvalidOperationException(
+                $"'{Name}' is narrowed to '{Path}' here, and the hook is for the type '{(hook.HasType ? hook.Type : hook.Isinstance)}', which would stand in all "
+                + $"of '{Name}': give it a path or a glob (OnGlob) from here, or register it on the module without GetSubmodule.");
+        }
+
         var request = new RegisterHookRequest { Module = Name, Hook = FromHere(hook), RequestId = NewRequestId() };
         if (session is not null)
             request.Hook.Session = session.Id;
@@ -25,7 +34,7 @@ public sealed partial class RemoteModule
         if (IfGeneration is { } generation)
             request.IfGeneration = generation;
         var response = await SendAsync(Rpc.Hooks.RegisterHookAsync, request, cancellationToken).ConfigureAwait(false);
-        return new RemoteHook(this, response.Hook);
+        return new RemoteHook(OfHandle, response.Hook);
     }
 
     /// <summary>
@@ -92,21 +101,17 @@ public sealed partial class RemoteModule
     /// <summary>
     /// Reads what registered hooks of the module capture: <c>await foreach (var seen in model.WatchHooksAsync())</c>. The first event is empty and
     /// comes as soon as nothing is missed any more. It ends when the hook is removed. A reader that is too slow loses whole captures and is told
-    /// how many.
+    /// how many. Opening it is repeated and limited in time as a call is; one that breaks later throws, since captures may have been missed.
     /// </summary>
     /// <param name="hook">The hook's id; empty watches all.</param>
     /// <param name="buffer">Captures that the server holds for this reader.</param>
     /// <param name="cancellationToken">Ends it.</param>
-    public async IAsyncEnumerable<HookEvent> WatchHooksAsync(
-        string hook = "", int buffer = 64, [EnumeratorCancellation] CancellationToken cancellationToken = default)
+    /// <exception cref="ArgumentOutOfRangeException">The buffer is negative.</exception>
+    public IAsyncEnumerable<HookEvent> WatchHooksAsync(string hook = "", int buffer = 64, CancellationToken cancellationToken = default)
     {
-        var request = new WatchHookRequest { Module = Name, Hook = hook, Buffer = checked((uint)buffer) };
-        using var call = Rpc.Hooks.WatchHook(request, Rpc.StreamOptions(cancellationToken));
-        while (await NextAsync(call, cancellationToken).ConfigureAwait(false))
-        {
-            var message = call.ResponseStream.Current;
-            yield return new HookEvent(message.Capture is null ? null : new HookObservation(message.Capture), message.Detached, (long)message.Dropped);
-        }
+        ArgumentNullException.ThrowIfNull(hook);
+        ArgumentOutOfRangeException.ThrowIfNegative(buffer);
+        return WatchAsync(new WatchHookRequest { Module = Name, Hook = hook, Buffer = (uint)buffer }, cancellationToken);
     }
 
     internal ModuleRef ToRef() => new() { Module = Name, Path = Path };
@@ -118,17 +123,27 @@ public sealed partial class RemoteModule
             to.Add(FromHere(hook));
     }
 
-    private static async Task<bool> NextAsync(AsyncServerStreamingCall<WatchHookResponse> call, CancellationToken cancellationToken)
+    private async IAsyncEnumerable<HookEvent> WatchAsync(WatchHookRequest request, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
-        try
+        using var watch = await LastingStream.OpenAsync(Rpc, Rpc.Hooks.WatchHook, request, _settings, cancellationToken).ConfigureAwait(false);
+        using var stop = cancellationToken.Register(watch.Cancel);
+        do
         {
-            return await call.ResponseStream.MoveNext(cancellationToken).ConfigureAwait(false);
+            var message = watch.Current;
+            yield return new HookEvent(message.Capture is null ? null : new HookObservation(message.Capture), message.Detached, (long)message.Dropped);
         }
-        catch (RpcException e)
+        while (await NextAsync().ConfigureAwait(false));
+
+        async Task<bool> NextAsync()
         {
-            throw cancellationToken.IsCancellationRequested
-                ? new OperationCanceledException("The watch was cancelled by its caller.", e, cancellationToken)
-                : ErrorDetails.Of(e).ToException(e);
+            try
+            {
+                return await watch.MoveNextAsync().ConfigureAwait(false);
+            }
+            catch (RpcException e)
+            {
+                throw Rpc.Broken(e, nameof(WatchHookRequest), cancellationToken);
+            }
         }
     }
 
@@ -147,7 +162,7 @@ public sealed partial class RemoteModule
         {
             if (placed.HasGlob)
                 placed.Glob = $"{Path}.{placed.Glob}";
-            else if (!placed.HasType && !placed.HasIsinstance)
+            else if (!placed.HasType && !placed.HasIsinstance) // a type: of what the call runs, which begins here
                 placed.Path = placed.Path.Length == 0 ? Path : $"{Path}.{placed.Path}";
         }
 

@@ -161,6 +161,6 @@ public sealed partial class RemoteModule
         if (IfGeneration is { } generation)
             request.IfGeneration = generation;
         await SendAsync(Rpc.Modules.AddModuleAsync, request, cancellationToken).ConfigureAwait(false);
-        return new RemoteModule(Rpc, Name, GetSubmodule(name).Path, null);
+        return new RemoteModule(Rpc, Name, GetSubmodule(name).Path, _settings?.OfHandle);
     }
 }

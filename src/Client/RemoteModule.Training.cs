@@ -52,11 +52,16 @@ public sealed partial class RemoteModule
     /// Whether a step that fails ends the stream and keeps those behind it from being taken. If not, each step that fails throws by itself, also one
     /// that met a full queue.
     /// </param>
+    /// <exception cref="InvalidOperationException">The module has settings that belong to one call: a request id or a generation.</exception>
     public TrainStream OpenTrainStream(Loss loss, TrainStepOptions? options = null, int maxInFlight = 8, bool stopOnError = true) =>
-        _settings?.RequestId is { } id
-            ? throw new InvalidOperationException(
-                $"The request id '{id}' belongs to one call, and a stream makes many: open it on the module without With.")
-            : new(this, loss, options, maxInFlight, stopOnError);
+        _settings switch
+        {
+            { RequestId: { } id } => throw new InvalidOperationException(
+                $"The request id '{id}' belongs to one call, and a stream makes many: open it on the module without With."),
+            { IfGeneration: { } generation } => throw new InvalidOperationException(
+                $"IfGeneration is {generation}, and each step of a stream makes another generation: open it on the module without With."),
+            _ => new(this, loss, options, maxInFlight, stopOnError),
+        };
 
     /// <summary>
     /// Trains on a sequence of batches through a pipeline: <c>await foreach (var step in model.TrainStreamAsync(batches, loss))</c>.

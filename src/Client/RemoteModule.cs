@@ -33,6 +33,9 @@ public sealed partial class RemoteModule
 
     internal TimeSpan? Timeout => _settings?.Timeout;
 
+    /// <summary>This module for the calls of what a call returned.</summary>
+    private RemoteModule OfHandle => _settings is null ? this : new RemoteModule(Rpc, Name, Path, _settings.OfHandle);
+
     private ulong? IfGeneration => _settings?.IfGeneration;
 
     /// <summary>A submodule (nn.Module.get_submodule). No call is made: one that is not there is NOT_FOUND when used.</summary>

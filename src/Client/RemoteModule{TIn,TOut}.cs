@@ -22,7 +22,8 @@ public sealed class RemoteModule<TIn, TOut>
     public RemoteModule Module { get; }
 
     /// <summary>
-    /// Calls the module with .NET tensors. The input is sent from where it is; the output is copied once into its new tensor.
+    /// Calls the module with .NET tensors. The input is sent from where it is; the output is copied once into its new tensor, of lengths [1] where it is a
+    /// scalar.
     /// </summary>
     /// <param name="input">The input.</param>
     /// <param name="cancellationToken">Stops waiting.</param>

@@ -11,20 +11,17 @@ public sealed class RemoteSession : IAsyncDisposable
 {
     private readonly SconceClient _client;
     private readonly Rpc _rpc;
-    private readonly AsyncServerStreamingCall<OpenSessionResponse> _call;
-    private readonly CancellationTokenSource _lifetime;
+    private readonly LastingStream<OpenSessionResponse> _stream;
     private readonly CancellationTokenSource _ended = new();
     private readonly Task _watch;
     private bool _disposed;
 
-    private RemoteSession(
-        SconceClient client, Rpc rpc, string id, AsyncServerStreamingCall<OpenSessionResponse> call, CancellationTokenSource lifetime)
+    private RemoteSession(SconceClient client, Rpc rpc, LastingStream<OpenSessionResponse> stream)
     {
         _client = client;
         _rpc = rpc;
-        _call = call;
-        _lifetime = lifetime;
-        Id = id;
+        _stream = stream;
+        Id = stream.Current.Session;
         Ended = _ended.Token;
         _watch = Task.Run(WatchAsync);
     }
@@ -56,48 +53,17 @@ public sealed class RemoteSession : IAsyncDisposable
     {
         if (Interlocked.Exchange(ref _disposed, true))
             return;
-        await _lifetime.CancelAsync().ConfigureAwait(false);
+        _stream.Cancel();
         await _watch.ConfigureAwait(false);
-        _call.Dispose();
-        _lifetime.Dispose();
+        _stream.Dispose();
         _ended.Dispose();
     }
 
-    internal static Task<RemoteSession> OpenAsync(
-        SconceClient client, Rpc rpc, string label, TimeSpan? timeout, CancellationToken cancellationToken) =>
-        rpc.RunAsync(
-            static (state, options) => OpenOnceAsync(state.client, state.rpc, state.label, options),
-            (client, rpc, label),
-            Repeat.Always,
-            timeout,
-            nameof(TensorService.TensorServiceClient.OpenSession),
-            cancellationToken);
-
-    private static async Task<RemoteSession> OpenOnceAsync(SconceClient client, Rpc rpc, string label, CallOptions options)
+    internal static async Task<RemoteSession> OpenAsync(
+        SconceClient client, Rpc rpc, string label, CallSettings? settings, CancellationToken cancellationToken)
     {
-        // The session outlives the call that opens it: caller's token and deadline apply until the id is here, and not to the stream.
-        var lifetime = new CancellationTokenSource();
-        var call = rpc.Tensors.OpenSession(new OpenSessionRequest { Label = label }, new CallOptions(options.Headers, null, lifetime.Token));
-        try
-        {
-            using var opening = CancellationTokenSource.CreateLinkedTokenSource(options.CancellationToken);
-            if (options.Deadline is { } deadline)
-                opening.CancelAfter(deadline - DateTime.UtcNow is { Ticks: > 0 } left ? left : TimeSpan.Zero);
-            using var stop = opening.Token.Register(lifetime.Cancel);
-            Contract.Check(await call.ResponseHeadersAsync.ConfigureAwait(false), null);
-            if (!await call.ResponseStream.MoveNext(CancellationToken.None).ConfigureAwait(false))
-                throw new RpcException(new Status(StatusCode.Unavailable, "the server ended the session as it opened"));
-            return new RemoteSession(client, rpc, call.ResponseStream.Current.Session, call, lifetime);
-        }
-        catch (Exception e)
-        {
-            var late = lifetime.IsCancellationRequested && !options.CancellationToken.IsCancellationRequested;
-            call.Dispose();
-            lifetime.Dispose();
-            if (e is RpcException failure && late)
-                throw new RpcException(new Status(StatusCode.DeadlineExceeded, "the session did not open in time", failure));
-            throw;
-        }
+        var request = new OpenSessionRequest { Label = label };
+        return new RemoteSession(client, rpc, await LastingStream.OpenAsync(rpc, rpc.Tensors.OpenSession, request, settings, cancellationToken).ConfigureAwait(false));
     }
 
     private async Task WatchAsync()
@@ -105,7 +71,7 @@ public sealed class RemoteSession : IAsyncDisposable
         var reason = "the server ended it";
         try
         {
-            while (await _call.ResponseStream.MoveNext(CancellationToken.None).ConfigureAwait(false))
+            while (await _stream.MoveNextAsync().ConfigureAwait(false))
             {
                 // A heartbeat; that the stream lives is all it says.
             }
@@ -114,8 +80,12 @@ public sealed class RemoteSession : IAsyncDisposable
         {
             reason = $"{e.StatusCode}: {e.Status.Detail}";
         }
+        catch (ObjectDisposedException)
+        {
+            reason = "the client was disposed";
+        }
 
-        if (!_lifetime.IsCancellationRequested)
+        if (!_stream.IsCancelled)
             Log.SessionLost(_rpc.Logger, Id, reason);
         await _ended.CancelAsync().ConfigureAwait(false);
     }

@@ -75,8 +75,9 @@ public sealed class RemoteTensor : IAsyncDisposable
         {
             await DropAsync(CallSettings.OnDispose, CancellationToken.None).ConfigureAwait(false);
         }
-        catch (SconceException e)
+        catch (Exception e) when (e is SconceException or ObjectDisposedException)
         {
+            // The latter where the client was disposed first.
             Log.TensorNotDropped(_rpc.Logger, Id, e.Message);
         }
     }

@@ -19,7 +19,6 @@ namespace Sconce.Client;
 public sealed class SconceClient : IAsyncDisposable, IDisposable
 {
     private readonly Rpc _rpc;
-    private readonly SconceClientOptions _options;
     private readonly GrpcChannel? _owned;
     private readonly CallSettings? _settings;
 
@@ -33,17 +32,17 @@ public sealed class SconceClient : IAsyncDisposable, IDisposable
     }
 
     /// <summary>A client of the server that the options name.</summary>
-    /// <param name="options">The options; they are read now.</param>
+    /// <param name="options">The options; they are read now, and what is changed in them later changes nothing.</param>
     /// <param name="loggerFactory">Where to log; null is nowhere.</param>
     /// <exception cref="Microsoft.Extensions.Options.OptionsValidationException">An option is out of range.</exception>
     /// <exception cref="ArgumentException">The address is of another form.</exception>
     public SconceClient(SconceClientOptions options, ILoggerFactory? loggerFactory = null)
     {
         ArgumentNullException.ThrowIfNull(options);
-        options.Validate(needsAddress: true);
-        _options = options;
-        _owned = ChannelFactory.Create(options);
-        _rpc = new Rpc(_owned, options, NewLogger(loggerFactory));
+        var own = options.Copy();
+        own.Validate(needsAddress: true);
+        (_owned, var maxSendBytes) = ChannelFactory.Create(own);
+        _rpc = new Rpc(_owned, own, maxSendBytes, NewLogger(loggerFactory));
     }
 
     /// <summary>A client over a channel that the caller made and disposes. Leave gRPC's own retries off in it.</summary>
@@ -53,12 +52,12 @@ public sealed class SconceClient : IAsyncDisposable, IDisposable
     public SconceClient(GrpcChannel channel, SconceClientOptions? options = null, ILoggerFactory? loggerFactory = null)
     {
         ArgumentNullException.ThrowIfNull(channel);
-        _options = options ?? new SconceClientOptions();
-        _options.Validate(needsAddress: false);
-        _rpc = new Rpc(channel, _options, NewLogger(loggerFactory));
+        var own = options?.Copy() ?? new SconceClientOptions();
+        own.Validate(needsAddress: false);
+        _rpc = new Rpc(channel, own, maxSendBytes: null, NewLogger(loggerFactory));
     }
 
-    private SconceClient(Rpc rpc, SconceClientOptions options, CallSettings? settings) => (_rpc, _options, _settings) = (rpc, options, settings);
+    private SconceClient(Rpc rpc, CallSettings? settings) => (_rpc, _settings) = (rpc, settings);
 
     /// <summary>
     /// The same client, with settings for the calls made through it, e.g. <c>client.With(new() { Timeout = TimeSpan.FromMinutes(10) })</c>. The
@@ -71,7 +70,7 @@ public sealed class SconceClient : IAsyncDisposable, IDisposable
         ArgumentNullException.ThrowIfNull(settings);
         if (settings.IfGeneration is { } generation)
             throw new ArgumentException($"IfGeneration is {generation}; a generation is a module's: use RemoteModule.With.", nameof(settings));
-        return new SconceClient(_rpc, _options, settings);
+        return new SconceClient(_rpc, settings);
     }
 
     /// <summary>The host: device, memory, versions, limits.</summary>
@@ -183,12 +182,7 @@ public sealed class SconceClient : IAsyncDisposable, IDisposable
     /// <param name="label">A label for the server's logs.</param>
     /// <param name="cancellationToken">Stops the opening; the session itself ends by disposing.</param>
     public Task<RemoteSession> OpenSessionAsync(string label = "", CancellationToken cancellationToken = default) =>
-        RemoteSession.OpenAsync(
-            _settings is null ? this : new SconceClient(_rpc, _options, _settings.OfHandle),
-            _rpc,
-            label,
-            _settings?.Timeout ?? _options.Timeout,
-            cancellationToken);
+        RemoteSession.OpenAsync(_settings is null ? this : new SconceClient(_rpc, _settings.OfHandle), _rpc, label, _settings, cancellationToken);
 
     /// <summary>Seeds the server process's random numbers (torch.manual_seed).</summary>
     /// <param name="seed">The seed.</param>

@@ -1,5 +1,6 @@
 using Grpc.Net.Client;
 using Microsoft.Extensions.Options;
+using Sconce.Client.Internal;
 
 namespace Sconce.Client;
 
@@ -13,8 +14,8 @@ public sealed class SconceClientOptions
     public string? Address { get; set; }
 
     /// <summary>
-    /// Time that a call may take, retries included; null waits for ever. Streams have no limit unless <see cref="CallSettings.Timeout"/>
-    /// sets one. Default: 100 s.
+    /// Time that a call may take, retries included: at most 49 days; null waits for ever. Streams have no limit unless
+    /// <see cref="CallSettings.Timeout"/> sets one. Default: 100 s.
     /// </summary>
     public TimeSpan? Timeout { get; set; } = TimeSpan.FromSeconds(100);
 
@@ -27,12 +28,20 @@ public sealed class SconceClientOptions
     /// <summary>A last word on the gRPC channel (credentials, TLS, proxies, interceptors' handlers); null changes nothing.</summary>
     public Action<GrpcChannelOptions>? ConfigureChannel { get; set; }
 
+    /// <summary>The same settings in an object of their own.</summary>
+    internal SconceClientOptions Copy()
+    {
+        var copy = (SconceClientOptions)MemberwiseClone();
+        copy.Retry = Retry?.Copy()!;
+        return copy;
+    }
+
     internal IEnumerable<string> Problems(bool needsAddress)
     {
         if (needsAddress && string.IsNullOrEmpty(Address))
             yield return "SconceClientOptions.Address is not set; it must be http://host:port, https://host:port or unix:/path/to.sock.";
-        if (Timeout <= TimeSpan.Zero)
-            yield return $"SconceClientOptions.Timeout is {Timeout}; it must be > 0, or null for none.";
+        if (!TimeLimit.IsValid(Timeout))
+            yield return $"SconceClientOptions.Timeout is {Timeout}; it must be > 0 and at most {TimeLimit.Longest}, or null for none.";
         if (MaxMessageBytes <= 0)
             yield return $"SconceClientOptions.MaxMessageBytes is {MaxMessageBytes}; it must be > 0.";
         if (Retry is null)
@@ -56,7 +65,7 @@ public sealed class SconceClientOptions
 /// Repeated is what fails with UNAVAILABLE (no server, or one that starts or drains) or with RESOURCE_EXHAUSTED and a delay (a full
 /// queue), and only where that is safe: reads; changes, which carry a request id that lets the server act once; forwards without a
 /// graph. A forward that records a graph, and a method other than forward, are repeated only where the server certainly did not run
-/// them. Streams resume or start again where what they carry is still there.
+/// them: it says so itself (a proxy's word does not count), or no connection to it was made. Streams resume or start again where what they carry is still there.
 /// </remarks>
 public sealed class SconceRetryOptions
 {
@@ -72,4 +81,6 @@ public sealed class SconceRetryOptions
 
     /// <summary>Longest wait between attempts. Default: 3 s.</summary>
     public TimeSpan MaxDelay { get; set; } = TimeSpan.FromSeconds(3);
+
+    internal SconceRetryOptions Copy() => (SconceRetryOptions)MemberwiseClone();
 }

@@ -155,15 +155,19 @@ public sealed class TensorData
             : throw new InvalidOperationException($"The tensor is {this}: it has {elements.Length} elements, not one.");
     }
 
-    /// <summary>The tensor as .NET's own tensor type. Copies the elements once, since that type can only wrap a T[].</summary>
+    /// <summary>
+    /// The tensor as .NET's own tensor type. Copies the elements once, since that type can only wrap a T[]. It has no tensors without dimensions that
+    /// hold an element, so a scalar becomes one of lengths [1].
+    /// </summary>
     /// <typeparam name="T">The element's type, that of <see cref="DType"/>.</typeparam>
     /// <exception cref="InvalidOperationException">The tensor holds other elements, or none here.</exception>
     public Tensor<T> ToTensor<T>()
         where T : unmanaged
     {
         var elements = As<T>();
-        Span<nint> lengths = stackalloc nint[Shape.Length];
-        for (var i = 0; i < lengths.Length; i++)
+        Span<nint> lengths = stackalloc nint[Math.Max(Shape.Length, 1)];
+        lengths[0] = 1;
+        for (var i = 0; i < Shape.Length; i++)
             lengths[i] = checked((nint)Shape[i]);
         return System.Numerics.Tensors.Tensor.Create(elements.ToArray(), lengths);
     }

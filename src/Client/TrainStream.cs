@@ -32,7 +32,8 @@ public sealed class TrainStream : IAsyncDisposable
         var rpc = module.Rpc;
         // A step repeated after those behind it would be out of order; one that stops the stream has none of them taken.
         _pipeline = new(
-            rpc, nameof(TrainStream), rpc.Training.TrainStream, response => (response.Id, response.Error), maxInFlight, module.Timeout, mayOvertake: false);
+            rpc, nameof(TrainStream), rpc.Training.TrainStream, response => (response.Id, response.Error), maxInFlight, module.Timeout, mayOvertake: false,
+            failsAlone: !stopOnError);
     }
 
     /// <summary>Takes a step after the steps before it. Does not wait for their answers, only for a place in the pipeline.</summary>

@@ -35,8 +35,25 @@ public sealed class TensorSourceTests : IDisposable
     [Theory]
     [InlineData("[300]", DataType.Uint8, "300 does not fit uint8")]
     [InlineData("[1.5]", DataType.Int64, "1.5 is not a whole number")]
+    [InlineData("[9223372036854775808]", DataType.Int64, "9223372036854775808 does not fit int64")]
+    [InlineData("[1e300]", DataType.Int64, "1E+300 does not fit int64")]
+    [InlineData("[\"NaN\"]", DataType.Int64, "NaN does not fit int64")]
     public async Task Read_value_that_the_dtype_cannot_hold_is_refused(string json, DataType dtype, string expected)
         => Assert.Contains(expected, (await Assert.ThrowsAsync<UsageException>(() => ReadAsync(json, dtype))).Message, StringComparison.Ordinal);
+
+    [Theory]
+    [InlineData("[9007199254740993]", null, 9007199254740993)]
+    [InlineData("[9223372036854775807]", null, long.MaxValue)]
+    [InlineData("[-9223372036854775808]", null, long.MinValue)]
+    [InlineData("[9007199254740993.0]", DataType.Int64, 9007199254740993)]
+    [InlineData("[1e3]", DataType.Int64, 1000)]
+    [InlineData("[true]", DataType.Int64, 1)]
+    public async Task Read_whole_numbers_are_kept_to_the_last_digit(string json, DataType? dtype, long expected)
+        => Assert.Equal([expected], (await ReadAsync(json, dtype)).As<long>().ToArray());
+
+    [Fact]
+    public async Task Read_one_whole_number_has_no_dimensions()
+        => Assert.Equal("int64[]", (await ReadAsync("7")).ToString());
 
     [Fact]
     public async Task Read_random_is_normal_and_repeatable()

@@ -169,6 +169,17 @@ public sealed class VerbTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task State_ls_norm_of_a_complex_tensor_counts_both_parts()
+    {
+        await using var client = new SconceClient(_server.Addresses[0]);
+        var net = await client.CreateModuleAsync("net", Nn.Sequential(), cancellationToken: TestContext.Current.CancellationToken);
+        await net.RegisterBufferAsync("c64", TensorData.Create(new[] { new Complex64(3, 4), new Complex64(0, 12) }), cancellationToken: TestContext.Current.CancellationToken);
+        await net.RegisterBufferAsync("c128", TensorData.Create(new[] { new System.Numerics.Complex(0, -2) }), cancellationToken: TestContext.Current.CancellationToken);
+
+        Assert.Equal([13.0, 2.0], Json(await RunAsync("state", "ls", "net", "--json")).GetProperty("entries").EnumerateArray().Select(entry => entry.GetProperty("norm").GetDouble()));
+    }
+
+    [Fact]
     public async Task Version_tells_the_servers_too()
         => Assert.Equal("1.0", Json(await RunAsync("version", "--json")).GetProperty("server").GetProperty("contract").GetString());
 

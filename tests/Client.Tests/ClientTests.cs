@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using Google.Protobuf;
 using Grpc.Core;
 using Grpc.Net.Client;
 using Microsoft.Extensions.DependencyInjection;
@@ -42,32 +43,54 @@ public sealed class ClientTests
     public async Task With_whatACallReturns_keepsTheTimeLimitAlone()
     {
         await using var server = await FakeServer.StartAsync();
-        var deadlines = new ConcurrentQueue<DateTime>();
-        server.On<TrainRequest, TrainResponse>((request, context) =>
-        {
-            deadlines.Enqueue(context.Deadline);
-            return new TrainResponse { Module = Fakes.Module(request) };
-        });
+        var later = new ConcurrentQueue<(IMessage Request, DateTime Deadline)>();
+        void Note<TRequest, TResponse>(Func<TRequest, TResponse> answer)
+            where TRequest : class, IMessage =>
+            server.On<TRequest, TResponse>((request, context) =>
+            {
+                later.Enqueue((request, context.Deadline));
+                return answer(request);
+            });
+        Note<TrainRequest, TrainResponse>(request => new TrainResponse { Module = Fakes.Module(request) });
+        Note<OptimizerStepRequest, OptimizerStepResponse>(_ => new OptimizerStepResponse());
+        Note<DropTensorRequest, DropTensorResponse>(_ => new DropTensorResponse());
+        Note<ListTensorsRequest, ListTensorsResponse>(_ => new ListTensorsResponse());
+        Note<RemoveHookRequest, RemoveHookResponse>(_ => new RemoveHookResponse());
+        Note<BackwardRequest, BackwardResponse>(_ => new BackwardResponse());
         server.On<CreateOptimizerRequest, CreateOptimizerResponse>((_, _) => new CreateOptimizerResponse { Optimizer = new Optimizer { Name = "default" } });
-        server.On<OptimizerStepRequest, OptimizerStepResponse>((_, context) =>
+        server.On<PutTensorRequest, PutTensorResponse>((_, _) => new PutTensorResponse { Tensor = new KeptTensor { Id = "t" } });
+        server.On<ForwardRequest, ForwardResponse>((request, _) => Graphs.Recorded(request));
+        server.OnStream<OpenSessionRequest, OpenSessionResponse>(async (_, writer, context) =>
         {
-            deadlines.Enqueue(context.Deadline);
-            return new OptimizerStepResponse();
+            await writer!.WriteAsync(new OpenSessionResponse { Session = "s" });
+            await Task.Delay(Timeout.Infinite, context.CancellationToken);
+            return null;
         });
         await using var client = server.NewClient(o => o.Timeout = null);
         var settings = new CallSettings { RequestId = "mine", Timeout = TimeSpan.FromHours(3) };
+        var settled = client.With(settings);
+        var module = client.Module("m").With(settings with { IfGeneration = 4 });
 
-        var module = await client.With(settings).CreateModuleAsync("m", Nn.Sequential());
-        await module.TrainAsync();
-        var optimizer = await client.Module("m").With(settings with { IfGeneration = 4 }).CreateOptimizerAsync("SGD");
-        await optimizer.StepAsync();
+        await (await settled.CreateModuleAsync("m", Nn.Sequential())).TrainAsync();
+        await (await module.CopyAsync("n")).TrainAsync();
+        await (await module.AddModuleAsync("0", Nn.ReLU())).TrainAsync();
+        await (await module.AddModuleAsync("1", module.GetSubmodule("0"))).TrainAsync();
+        await (await module.RegisterModuleAsync("2", Nn.ReLU())).TrainAsync();
+        await (await module.CreateOptimizerAsync("SGD")).StepAsync();
+        await (await module.RegisterHookAsync(Hooks.Forward().Capture())).RemoveAsync();
+        await (await module.ForwardWithGraphAsync(TensorData.Scalar(1f))).BackwardAsync();
+        await (await settled.PutTensorAsync(TensorData.Scalar(1f))).DropAsync();
+        await using var session = await settled.OpenSessionAsync();
+        await session.ListTensorsAsync();
+        await (await session.PutTensorAsync(TensorData.Scalar(1f))).DropAsync();
 
-        Assert.All(deadlines, deadline => Assert.InRange(deadline, DateTime.UtcNow.AddHours(2), DateTime.UtcNow.AddHours(3)));
-        Assert.Equal(2, deadlines.Count);
-        Assert.NotEqual("mine", Assert.Single(server.Seen<TrainRequest>()).RequestId);
-        var step = Assert.Single(server.Seen<OptimizerStepRequest>());
-        Assert.NotEqual("mine", step.RequestId);
-        Assert.False(step.HasIfGeneration);
+        Assert.Equal(11, later.Count);
+        Assert.All(later, call =>
+        {
+            Assert.InRange(call.Deadline, DateTime.UtcNow.AddHours(2), DateTime.UtcNow.AddHours(3));
+            Assert.NotEqual("mine", call.Request.Descriptor.FindFieldByName("request_id")?.Accessor.GetValue(call.Request));
+            Assert.False(call.Request.Descriptor.FindFieldByName("if_generation")?.Accessor.HasValue(call.Request) ?? false);
+        });
     }
 
     [Fact]
@@ -148,6 +171,121 @@ public sealed class ClientTests
         Assert.Contains("Timeout is 00:00:00; it must be > 0", error.Message, StringComparison.Ordinal);
         Assert.Contains("MaxMessageBytes is 0", error.Message, StringComparison.Ordinal);
         Assert.Contains("Retry.MaxAttempts is 0; it must be >= 1", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Timeouts_thatNoTimerTakes_areRefusedWhereTheyAreSet()
+    {
+        foreach (var timeout in new[] { TimeSpan.Zero, TimeSpan.FromSeconds(-5), TimeSpan.FromDays(50), TimeSpan.MaxValue, TimeSpan.MinValue })
+        {
+            var option = Assert.Throws<OptionsValidationException>(() => new SconceClient(new SconceClientOptions { Address = "http://127.0.0.1:1", Timeout = timeout }));
+            Assert.Contains($"SconceClientOptions.Timeout is {timeout}; it must be > 0 and at most 49.00:00:00, or null for none.", option.Message, StringComparison.Ordinal);
+            var setting = Assert.Throws<ArgumentOutOfRangeException>(() => new CallSettings { Timeout = timeout });
+            Assert.Contains($"CallSettings.Timeout is {timeout}; it must be > 0 and at most 49.00:00:00, or Timeout.InfiniteTimeSpan for none.", setting.Message, StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
+    public async Task Timeouts_infiniteAndLongest_reachEveryKindOfCall()
+    {
+        await using var server = await FakeServer.StartAsync();
+        var deadlines = new ConcurrentQueue<DateTime>();
+        server.On<GetHostRequest, GetHostResponse>((_, context) =>
+        {
+            deadlines.Enqueue(context.Deadline);
+            return new GetHostResponse();
+        });
+        server.OnStream<ForwardStreamRequest, ForwardStreamResponse>(async (incoming, writer, _) =>
+        {
+            await foreach (var request in incoming.All)
+                await writer!.WriteAsync(new ForwardStreamResponse { Id = request.Id, Forward = Fakes.Echo(request.Forward) });
+            return null;
+        });
+        server.OnStream<GetStateDictRequest, GetStateDictResponse>(async (_, writer, _) =>
+        {
+            await writer!.WriteAsync(new GetStateDictResponse { Manifest = new() });
+            await writer.WriteAsync(new GetStateDictResponse { End = new() });
+            return null;
+        });
+        server.OnStream<OpenSessionRequest, OpenSessionResponse>(async (_, writer, context) =>
+        {
+            await writer!.WriteAsync(new OpenSessionResponse { Session = "s" });
+            await Task.Delay(Timeout.Infinite, context.CancellationToken);
+            return null;
+        });
+        var longest = TimeSpan.FromDays(49);
+        await using var client = server.NewClient(o => o.Timeout = longest);
+        await using var endless = server.NewClient(o => o.Timeout = Timeout.InfiniteTimeSpan);
+
+        foreach (var settled in new[] { client, client.With(new() { Timeout = Timeout.InfiniteTimeSpan }), endless, endless.With(new() { Timeout = longest }) })
+        {
+            await settled.GetHostAsync();
+            await settled.Module("m").StateDictAsync();
+            await using var session = await settled.OpenSessionAsync();
+            await using var stream = settled.Module("m").OpenForwardStream();
+            await stream.ForwardAsync(TensorData.Scalar(1f));
+        }
+
+        Assert.Equal([false, true, true, false], deadlines.Select(deadline => deadline == DateTime.MaxValue));
+        Assert.All(deadlines, deadline => Assert.True(deadline > DateTime.UtcNow.AddDays(48)));
+    }
+
+    [Fact]
+    public async Task Options_changedAfterwards_changeNothing()
+    {
+        await using var server = await FakeServer.StartAsync();
+        var deadlines = new ConcurrentQueue<DateTime>();
+        server.On<GetHostRequest, GetHostResponse>((_, context) =>
+        {
+            deadlines.Enqueue(context.Deadline);
+            return new GetHostResponse();
+        });
+        using var channel = GrpcChannel.ForAddress(server.Address);
+        var options = new SconceClientOptions { Address = server.Address, Timeout = TimeSpan.FromHours(3), Retry = new() { MaxAttempts = 2, BaseDelay = TimeSpan.FromMilliseconds(1) } };
+        await using var client = new SconceClient(options);
+        await using var over = new SconceClient(channel, options);
+
+        options.Timeout = TimeSpan.FromTicks(-1);
+        (options.Retry.MaxAttempts, options.Retry.MaxDelay) = (1, TimeSpan.Zero);
+        await client.GetHostAsync();
+        await over.GetHostAsync();
+        server.On<GetHostRequest, GetHostResponse>((_, _) => throw Fakes.Error(StatusCode.Unavailable, "draining"));
+        await Assert.ThrowsAsync<SconceUnavailableException>(() => client.GetHostAsync());
+        await Assert.ThrowsAsync<SconceUnavailableException>(() => over.GetHostAsync());
+
+        Assert.All(deadlines, deadline => Assert.InRange(deadline, DateTime.UtcNow.AddHours(2), DateTime.UtcNow.AddHours(3)));
+        Assert.Equal(6, server.Seen<GetHostRequest>().Count);
+    }
+
+    [Fact]
+    public async Task Disposed_whatItGave_isDisposedAfterItWithoutThrowing()
+    {
+        await using var server = await FakeServer.StartAsync();
+        server.On<ForwardRequest, ForwardResponse>((request, _) => Graphs.Recorded(request));
+        server.On<PutTensorRequest, PutTensorResponse>((_, _) => new PutTensorResponse { Tensor = new KeptTensor { Id = "t" } });
+        server.OnStream<OpenSessionRequest, OpenSessionResponse>(async (_, writer, context) =>
+        {
+            await writer!.WriteAsync(new OpenSessionResponse { Session = "s" });
+            await Task.Delay(Timeout.Infinite, context.CancellationToken);
+            return null;
+        });
+        var log = new Lines();
+        using var loggers = LoggerFactory.Create(builder => builder.SetMinimumLevel(LogLevel.Debug).AddProvider(log));
+        var client = server.NewClient(loggers: loggers);
+        var tensor = await client.PutTensorAsync(TensorData.Scalar(1f));
+        var graph = await client.Module("m").ForwardWithGraphAsync(TensorData.Scalar(1f));
+        var session = await client.OpenSessionAsync();
+        var stream = client.Module("m").OpenForwardStream();
+
+        await client.DisposeAsync();
+        await tensor.DisposeAsync();
+        await graph.DisposeAsync();
+        await session.DisposeAsync();
+        await stream.DisposeAsync();
+
+        Assert.True(session.Ended.IsCancellationRequested);
+        Assert.Contains(log.All, line => line.StartsWith("Debug: Kept tensor t could not be dropped", StringComparison.Ordinal));
+        Assert.Contains(log.All, line => line.StartsWith("Debug: Graph g1 could not be released", StringComparison.Ordinal));
     }
 
     [Theory]

@@ -112,6 +112,7 @@ internal sealed class FakeServer : IAsyncDisposable
         _app.MapGrpcService<FakeTraining>();
         _app.MapGrpcService<FakeState>();
         _app.MapGrpcService<FakeTensors>();
+        _app.MapGrpcService<FakeHooks>();
         await _app.StartAsync();
         if (unixSocket is null)
             Port = new Uri(_app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First()).Port;

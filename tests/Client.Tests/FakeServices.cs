@@ -172,3 +172,18 @@ internal sealed class FakeTensors(Script script) : TensorService.TensorServiceBa
     public override Task OpenSession(OpenSessionRequest request, IServerStreamWriter<OpenSessionResponse> responseStream, ServerCallContext context) =>
         script.StreamAsync(new Incoming<OpenSessionRequest>(request, null), responseStream, context);
 }
+
+internal sealed class FakeHooks(Script script) : HookService.HookServiceBase
+{
+    public override Task<RegisterHookResponse> RegisterHook(RegisterHookRequest request, ServerCallContext context) =>
+        script.AnswerAsync<RegisterHookRequest, RegisterHookResponse>(request, context, () => new RegisterHookResponse { Hook = new HookInfo { Hook = request.Hook, Paths = { request.Hook.Path } } });
+
+    public override Task<ListHooksResponse> ListHooks(ListHooksRequest request, ServerCallContext context) =>
+        script.AnswerAsync<ListHooksRequest, ListHooksResponse>(request, context);
+
+    public override Task<RemoveHookResponse> RemoveHook(RemoveHookRequest request, ServerCallContext context) =>
+        script.AnswerAsync<RemoveHookRequest, RemoveHookResponse>(request, context);
+
+    public override Task WatchHook(WatchHookRequest request, IServerStreamWriter<WatchHookResponse> responseStream, ServerCallContext context) =>
+        script.StreamAsync(new Incoming<WatchHookRequest>(request, null), responseStream, context);
+}

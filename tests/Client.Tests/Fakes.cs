@@ -31,5 +31,8 @@ internal static class Fakes
         return status.ToRpcException();
     }
 
+    /// <summary>What the server's own interceptor adds to each of its statuses.</summary>
+    public static ErrorInfo Reason(string reason, string domain = "sconce") => new() { Domain = domain, Reason = reason };
+
     public static RetryInfo RetryIn(double milliseconds) => new() { RetryDelay = Duration.FromTimeSpan(TimeSpan.FromMilliseconds(milliseconds)) };
 }

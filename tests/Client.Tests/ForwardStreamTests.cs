@@ -204,6 +204,72 @@ public sealed class ForwardStreamTests
     }
 
     [Fact]
+    public async Task Streams_failed_leaveNoExceptionUnobserved()
+    {
+        // Tests run side by side: the message tells this one's exceptions from those of others.
+        var mark = Guid.NewGuid().ToString("N");
+        var unobserved = new ConcurrentQueue<Exception>();
+        void Note(object? sender, UnobservedTaskExceptionEventArgs e)
+        {
+            if (e.Exception.ToString().Contains(mark, StringComparison.Ordinal))
+                unobserved.Enqueue(e.Exception);
+        }
+
+        await using var server = await FakeServer.StartAsync();
+        server.OnStream<ForwardStreamRequest, ForwardStreamResponse>(async (incoming, writer, _) =>
+        {
+            await foreach (var request in incoming.All)
+            {
+                await writer!.WriteAsync(new ForwardStreamResponse
+                {
+                    Id = request.Id,
+                    Error = new CallError { Code = (int)Grpc.Core.StatusCode.InvalidArgument, Message = mark },
+                });
+            }
+
+            return null;
+        });
+        server.OnStream<TrainStreamRequest, TrainStreamResponse>(async (incoming, _, _) =>
+        {
+            await incoming.Reader!.MoveNext();
+            throw Fakes.Error(Grpc.Core.StatusCode.InvalidArgument, mark);
+        });
+        await using var client = server.NewClient();
+
+        TaskScheduler.UnobservedTaskException += Note;
+        try
+        {
+            await FailAsync(client.Module("m"));
+            for (var i = 0; i < 10; i++)
+            {
+                await Task.Delay(20);
+                GC.Collect();
+                GC.WaitForPendingFinalizers();
+            }
+        }
+        finally
+        {
+            TaskScheduler.UnobservedTaskException -= Note;
+        }
+
+        Assert.Empty(unobserved);
+
+        static async Task FailAsync(RemoteModule module)
+        {
+            var inputs = Enumerable.Range(0, 30).Select(i => (Inputs)TensorData.Scalar((float)i)).ToAsyncEnumerable();
+            await Assert.ThrowsAsync<SconceInvalidArgumentException>(() => module.ForwardStreamAsync(inputs, maxInFlight: 4).CountAsync().AsTask());
+            var batches = Enumerable.Range(0, 30).Select(i => new TrainBatch(TensorData.Scalar((float)i), TensorData.Scalar(0f))).ToAsyncEnumerable();
+            await Assert.ThrowsAsync<SconceInvalidArgumentException>(() => module.TrainStreamAsync(batches, Nn.MSELoss(), maxInFlight: 4).CountAsync().AsTask());
+
+            // One whose caller gave up before its answer, and a stream that nobody completes.
+            await using var stream = module.OpenTrainStream(Nn.MSELoss());
+            using var stop = new CancellationTokenSource(TimeSpan.FromMilliseconds(1));
+            await Assert.ThrowsAnyAsync<Exception>(() => stream.StepAsync(TensorData.Scalar(1f), TensorData.Scalar(0f), stop.Token));
+            await Assert.ThrowsAnyAsync<Exception>(() => stream.StepAsync(TensorData.Scalar(1f), TensorData.Scalar(0f)));
+        }
+    }
+
+    [Fact]
     public async Task ForwardStream_disposedInFlight_cancelsOnBothSides()
     {
         await using var server = await FakeServer.StartAsync();
@@ -261,16 +327,35 @@ public sealed class ForwardStreamTests
     }
 
     [Fact]
-    public async Task ForwardStream_messageOverTheLimit_failsTheStreamAndNamesIt()
+    public async Task ForwardStream_messageOverTheLimit_failsItsCallAloneAndNamesTheSetting()
     {
         await using var server = await FakeServer.StartAsync();
         AnswerForwards(server);
         await using var client = server.NewClient(o => o.MaxMessageBytes = 1000);
         await using var stream = client.Module("m").OpenForwardStream();
 
-        var error = await Assert.ThrowsAsync<SconceResourceExhaustedException>(() => stream.ForwardAsync(TensorData.Create(new float[1000])).WaitAsync(Bound));
+        var calls = new[] { 1, 1000, 2, 3 }.Select(length => stream.ForwardAsync(TensorData.Create(new float[length]))).ToList();
 
-        Assert.Contains("larger than the 1000 bytes that SconceClientOptions.MaxMessageBytes allows", error.Message, StringComparison.Ordinal);
+        var error = await Assert.ThrowsAsync<SconceResourceExhaustedException>(() => calls[1].WaitAsync(Bound));
+        Assert.Contains("ForwardStream sends a message larger than the 1000 bytes that SconceClientOptions.MaxMessageBytes allows", error.Message, StringComparison.Ordinal);
+        foreach (var (call, length) in new[] { (calls[0], 1), (calls[2], 2), (calls[3], 3) })
+            Assert.Equal(length, (await call.WaitAsync(Bound)).Tensor.Length);
+        await stream.CompleteAsync().WaitAsync(Bound);
+    }
+
+    [Fact]
+    public async Task ForwardStream_limitOfTheCallersChannelSettings_isTheOneThatCounts()
+    {
+        await using var server = await FakeServer.StartAsync();
+        AnswerForwards(server);
+        await using var client = server.NewClient(o =>
+        {
+            o.MaxMessageBytes = 1000;
+            o.ConfigureChannel = channel => (channel.MaxSendMessageSize, channel.MaxReceiveMessageSize) = (null, null);
+        });
+        await using var stream = client.Module("m").OpenForwardStream();
+
+        Assert.Equal(1000, (await stream.ForwardAsync(TensorData.Create(new float[1000])).WaitAsync(Bound)).Tensor.Length);
     }
 
     [Fact]

@@ -92,6 +92,9 @@ public sealed class ModuleTests
         Assert.Equal([3, 2], tensor.Lengths.ToArray());
         Assert.Equal(6f, tensor[2, 1]);
         Assert.Equal([7f, 8f], memory.ToArray());
+        server.On<ForwardRequest, ForwardResponse>((_, _) => new ForwardResponse { Output = new V1.Value { Tensor = TensorData.Scalar(9f).ToMessage() } });
+        var scalar = await typed.ForwardAsync(System.Numerics.Tensors.Tensor.Create([1f], [1]));
+        Assert.Equal((1, 9f), ((int)scalar.FlattenedLength, scalar[0]));
         await Assert.ThrowsAsync<InvalidOperationException>(() => client.Module("m").As<float, double>().ForwardAsync(new[] { 1f }, [1]));
         Assert.Throws<NotSupportedException>(() => client.Module("m").As<float, char>());
     }
@@ -310,13 +313,15 @@ public sealed class ModuleTests
     }
 
     [Fact]
-    public async Task OpenTrainStream_withARequestId_isRefused()
+    public async Task OpenTrainStream_withWhatBelongsToOneCall_isRefused()
     {
         await using var client = new SconceClient("http://127.0.0.1:1");
 
         var error = Assert.Throws<InvalidOperationException>(() => client.Module("m").With(new CallSettings { RequestId = "r1" }).OpenTrainStream(Nn.MSELoss()));
 
         Assert.Contains("'r1' belongs to one call", error.Message, StringComparison.Ordinal);
+        var generation = Assert.Throws<InvalidOperationException>(() => client.Module("m").With(new CallSettings { IfGeneration = 7 }).OpenTrainStream(Nn.MSELoss()));
+        Assert.Contains("IfGeneration is 7, and each step of a stream makes another generation", generation.Message, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -1,5 +1,10 @@
 using System.Diagnostics;
+using System.Net;
 using Grpc.Core;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Hosting;
+using Microsoft.AspNetCore.Server.Kestrel.Core;
+using Microsoft.Extensions.Logging;
 using Sconce.V1;
 
 namespace Sconce.Client.Tests;
@@ -85,13 +90,74 @@ public sealed class RetryTests
     {
         await using var server = await FakeServer.StartAsync();
         server.On<ForwardRequest, ForwardResponse>((request, _) => server.Seen<ForwardRequest>().Count < 2
-            ? throw Fakes.Error(StatusCode.Unavailable, "draining")
+            ? throw Fakes.Error(StatusCode.Unavailable, "draining", Fakes.Reason("DRAINING"))
             : Graphs.Recorded(request));
         await using var client = server.NewClient();
 
         await using var graph = await client.Module("m").ForwardWithGraphAsync(TensorData.Scalar(1f));
 
         Assert.Equal("g1", graph.Id);
+    }
+
+    [Theory]
+    [InlineData(StatusCode.Unavailable)]
+    [InlineData(StatusCode.ResourceExhausted)]
+    public async Task ForwardWithGraph_refusedByAnother_isNotRepeated(StatusCode code)
+    {
+        await using var server = await FakeServer.StartAsync();
+        server.On<ForwardRequest, ForwardResponse>((_, _) => throw Fakes.Error(code, "upstream reset", Fakes.Reason("RESET", "mesh.example"), Fakes.RetryIn(1)));
+        await using var client = server.NewClient();
+
+        await Assert.ThrowsAnyAsync<SconceException>(() => client.Module("m").ForwardWithGraphAsync(TensorData.Scalar(1f)));
+
+        Assert.Single(server.Seen<ForwardRequest>());
+    }
+
+    [Theory]
+    [InlineData(502)]
+    [InlineData(503)]
+    [InlineData(504)]
+    public async Task Call_proxyAnswersForTheServer_isNotRepeatedAsItMayHaveRun(int status)
+    {
+        // gRPC makes UNAVAILABLE of each of them; a proxy says 504 of a request that the server may be running.
+        var builder = WebApplication.CreateSlimBuilder();
+        builder.Logging.ClearProviders();
+        builder.WebHost.ConfigureKestrel(kestrel => kestrel.Listen(IPAddress.Loopback, 0, listen => listen.Protocols = HttpProtocols.Http2));
+        await using var proxy = builder.Build();
+        var requests = 0;
+        proxy.Run(async context =>
+        {
+            Interlocked.Increment(ref requests);
+            await context.Request.Body.CopyToAsync(Stream.Null);
+            context.Response.StatusCode = status;
+        });
+        await proxy.StartAsync(TestContext.Current.CancellationToken);
+        await using var client = new SconceClient(new SconceClientOptions
+        {
+            Address = proxy.Urls.First(),
+            Retry = new SconceRetryOptions { MaxAttempts = 4, BaseDelay = TimeSpan.FromMilliseconds(1) },
+        });
+
+        await Assert.ThrowsAsync<SconceUnavailableException>(() => client.Module("m").CallAsync("encode", TensorData.Scalar(1f)));
+        Assert.Equal(1, requests);
+
+        // What may run twice is repeated all the same.
+        await Assert.ThrowsAsync<SconceUnavailableException>(() => client.GetHostAsync());
+        Assert.Equal(5, requests);
+    }
+
+    [Fact]
+    public async Task Call_connectionRefused_isRepeatedAsItWasNeverSent()
+    {
+        await using var client = new SconceClient(new SconceClientOptions
+        {
+            Address = "http://127.0.0.1:1",
+            Retry = new SconceRetryOptions { MaxAttempts = 3, BaseDelay = TimeSpan.FromMilliseconds(1) },
+        });
+
+        var error = await Assert.ThrowsAsync<SconceUnavailableException>(() => client.Module("m").CallAsync("encode", TensorData.Scalar(1f)));
+
+        Assert.Contains("Connection refused (3 attempts", error.Message, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -49,6 +49,16 @@ public sealed class StateTests
     }
 
     [Fact]
+    public void Pieces_tensorAsLargeAsAnArrayGoes_coverIt()
+    {
+        // Never touched, so that it costs address space and no memory.
+        var pieces = StateTransfer.Pieces(GC.AllocateUninitializedArray<byte>(Array.MaxLength)).Select(at => (at.Offset, at.Piece.Length)).ToList();
+
+        Assert.Equal(2048, pieces.Count);
+        Assert.Equal((2047 << 20, Array.MaxLength - (2047 << 20)), pieces[^1]);
+    }
+
+    [Fact]
     public void Assembly_tensorInOneChunk_sharesTheMessagesMemory()
     {
         var chunk = new StateChunk { Data = Fakes.Tensor(1, 2).Data };

@@ -112,6 +112,16 @@ public sealed class TensorDataTests
     }
 
     [Fact]
+    public void ToTensor_scalar_keepsItsValueInOneDimension()
+    {
+        var tensor = TensorData.Scalar(2.5f).ToTensor<float>();
+
+        Assert.Equal([1], tensor.Lengths.ToArray());
+        Assert.Equal(2.5f, tensor[0]);
+        Assert.Equal([0, 3], TensorData.Create(Array.Empty<float>(), 0, 3).ToTensor<float>().Lengths.ToArray());
+    }
+
+    [Fact]
     public void Scalar_value_hasNoDimensions()
     {
         var tensor = TensorData.Scalar(2.5);

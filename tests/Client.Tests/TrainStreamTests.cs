@@ -202,6 +202,38 @@ public sealed class TrainStreamTests
         Assert.Equal(Enumerable.Range(0, 8).Select(i => (float)i), taken);
     }
 
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task TrainStream_messageOverTheLimit_keepsThoseBehindItFromBeingTakenOnlyIfItStops(bool stopOnError)
+    {
+        await using var server = await FakeServer.StartAsync();
+        var taken = 0;
+        server.OnStream<TrainStreamRequest, TrainStreamResponse>(async (incoming, writer, _) =>
+        {
+            await foreach (var request in incoming.All)
+            {
+                Interlocked.Increment(ref taken);
+                await writer!.WriteAsync(new TrainStreamResponse { Id = request.Id, Step = new TrainStepResponse() });
+            }
+
+            return null;
+        });
+        await using var client = server.NewClient(o => o.MaxMessageBytes = 1000);
+        await using var stream = client.Module("m").OpenTrainStream(Nn.MSELoss(), stopOnError: stopOnError);
+
+        var late = stream.StepAsync(TensorData.Create(new float[1000]), TensorData.Scalar(0f));
+        var behind = stream.StepAsync(TensorData.Scalar(1f), TensorData.Scalar(0f));
+
+        var error = await Assert.ThrowsAsync<SconceResourceExhaustedException>(() => late.WaitAsync(Bound));
+        Assert.Contains("larger than the 1000 bytes", error.Message, StringComparison.Ordinal);
+        if (stopOnError)
+            await Assert.ThrowsAsync<SconceResourceExhaustedException>(() => behind.WaitAsync(Bound));
+        else
+            await behind.WaitAsync(Bound);
+        Assert.Equal(stopOnError ? 0 : 1, taken);
+    }
+
     private static void AnswerSteps(FakeServer server, Action<TrainStreamRequest, float>? seen = null) =>
         server.OnStream<TrainStreamRequest, TrainStreamResponse>(async (incoming, writer, _) =>
         {

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Diagnostics;
 using Sconce.Cli.Data;
 using Sconce.Cli.Running;
@@ -215,7 +216,8 @@ internal sealed class DemoRun(CommandTerminal terminal, DemoOptions options)
 
     private async Task TrainOnAsync(IEnumerable<TrainBatch> batches, bool schedulerStep, TrainingProgress? progress, CancellationToken cancel)
     {
-        var sizes = new Queue<long>();
+        // The stream reads its batches on other threads than this one.
+        var sizes = new ConcurrentQueue<long>();
         var steps = _model.TrainStreamAsync(
             batches.Select(batch =>
             {
@@ -226,7 +228,7 @@ internal sealed class DemoRun(CommandTerminal terminal, DemoOptions options)
             new TrainStepOptions { SchedulerStep = schedulerStep },
             cancellationToken: cancel);
         await foreach (var step in steps.ConfigureAwait(false))
-            progress?.Report(step.Loss, sizes.Dequeue());
+            progress?.Report(step.Loss, sizes.TryDequeue(out var size) ? size : throw new InvalidOperationException("A step was answered before its batch was read."));
     }
 
     private static double MaxDifference(TensorData a, TensorData b)

@@ -26,6 +26,9 @@ internal static class TensorElements
         _ => throw new UsageException($"{dtype} is no dtype for values."),
     };
 
+    public static TensorData FromWholes(ReadOnlySpan<long> shape, List<long> values) =>
+        TensorData.FromBytes(DataType.Int64, shape, MemoryMarshal.AsBytes(CollectionsMarshal.AsSpan(values)).ToArray());
+
     /// <summary>One element: the real part of a complex one.</summary>
     public static double ToDouble(TensorData tensor, int index) => tensor.DType switch
     {
@@ -47,6 +50,29 @@ internal static class TensorElements
     public static double Imaginary(TensorData tensor, int index)
         => tensor.DType == DataType.Complex64 ? At<Vector2>(tensor, index).Y : At<Complex>(tensor, index).Imaginary;
 
+    /// <exception cref="UsageException">It has a fraction, or does not fit.</exception>
+    public static T Whole<T>(double value)
+        where T : struct, INumber<T> => Whole<T, double>(value);
+
+    /// <exception cref="UsageException">It has a fraction, or does not fit.</exception>
+    public static T Whole<T>(decimal value)
+        where T : struct, INumber<T> => Whole<T, decimal>(value);
+
+    private static TTo Whole<TTo, TFrom>(TFrom value)
+        where TTo : struct, INumber<TTo>
+        where TFrom : struct, INumber<TFrom>
+    {
+        try
+        {
+            var whole = TTo.CreateChecked(value);
+            return TFrom.CreateChecked(whole) == value ? whole : throw new UsageException($"{value} is not a whole number.");
+        }
+        catch (OverflowException e)
+        {
+            throw new UsageException($"{value} does not fit {DataTypes.NameOf(NameOf<TTo>())}.", e);
+        }
+    }
+
     private static byte[] Bytes<T>(IReadOnlyList<double> values, Func<double, T> convert)
         where T : unmanaged
     {
@@ -54,20 +80,6 @@ internal static class TensorElements
         for (var i = 0; i < elements.Length; i++)
             elements[i] = convert(values[i]);
         return MemoryMarshal.AsBytes<T>(elements).ToArray();
-    }
-
-    private static T Whole<T>(double value)
-        where T : struct, INumber<T>
-    {
-        try
-        {
-            var whole = T.CreateChecked(value);
-            return double.CreateChecked(whole) == value ? whole : throw new UsageException($"{value} is not a whole number.");
-        }
-        catch (OverflowException e)
-        {
-            throw new UsageException($"{value} does not fit {DataTypes.NameOf(NameOf<T>())}.", e);
-        }
     }
 
     private static DataType NameOf<T>() => default(T) switch

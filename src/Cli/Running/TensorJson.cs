@@ -36,7 +36,11 @@ internal static class TensorJson
 
             var elements = new List<JsonElement>();
             Collect(document.RootElement, shape, 0, "", elements, source);
-            return TensorElements.FromDoubles(dtype ?? Infer(elements), [.. shape], elements.ConvertAll(element => ToDouble(element, source)));
+            var type = dtype ?? Infer(elements);
+            // Doubles hold whole numbers up to 2^53 only.
+            return type == DataType.Int64
+                ? TensorElements.FromWholes([.. shape], elements.ConvertAll(element => ToWhole(element, source)))
+                : TensorElements.FromDoubles(type, [.. shape], elements.ConvertAll(element => ToDouble(element, source)));
         }
     }
 
@@ -66,6 +70,16 @@ internal static class TensorJson
         return elements.Count > 0 && elements.TrueForAll(element => element.ValueKind == JsonValueKind.Number && element.TryGetInt64(out _))
             ? DataType.Int64
             : DataType.Float32;
+    }
+
+    private static long ToWhole(JsonElement element, string source)
+    {
+        if (element.ValueKind != JsonValueKind.Number)
+            return TensorElements.Whole<long>(ToDouble(element, source));
+        if (element.TryGetInt64(out var whole))
+            return whole;
+        // "5.0" and "5e3" are whole too. A decimal has digits enough for any int64; what is beyond it is no int64 either.
+        return element.TryGetDecimal(out var value) ? TensorElements.Whole<long>(value) : TensorElements.Whole<long>(element.GetDouble());
     }
 
     private static double ToDouble(JsonElement element, string source) => element.ValueKind switch

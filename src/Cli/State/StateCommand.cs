@@ -2,6 +2,7 @@ using System.CommandLine;
 using Sconce.Cli.Running;
 using Sconce.Cli.Terminal;
 using Sconce.Client;
+using Sconce.V1;
 using Spectre.Console;
 
 namespace Sconce.Cli.State;
@@ -53,9 +54,10 @@ internal sealed class StateCommand : Command
 
         private static double Norm(TensorData tensor)
         {
+            var complex = tensor.DType is DataType.Complex64 or DataType.Complex128;
             double sum = 0;
             for (var i = 0; i < tensor.Length; i++)
-                sum += Math.Pow(TensorElements.ToDouble(tensor, i), 2);
+                sum += Math.Pow(TensorElements.ToDouble(tensor, i), 2) + (complex ? Math.Pow(TensorElements.Imaginary(tensor, i), 2) : 0);
             return Math.Sqrt(sum);
         }
     }

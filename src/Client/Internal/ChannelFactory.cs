@@ -9,7 +9,8 @@ internal static class ChannelFactory
 {
     private const string UnixScheme = "unix:";
 
-    public static GrpcChannel Create(SconceClientOptions options)
+    /// <summary>The channel, and its limit on a message that is sent, which the caller's own settings of the channel may change.</summary>
+    public static (GrpcChannel Channel, int? MaxSendBytes) Create(SconceClientOptions options)
     {
         var handler = new SocketsHttpHandler
         {
@@ -37,7 +38,7 @@ internal static class ChannelFactory
             // No service config: gRPC's own retries buffer requests and silently stop retrying those beyond the buffer. Rpc decides instead.
         };
         options.ConfigureChannel?.Invoke(channelOptions);
-        return GrpcChannel.ForAddress(address, channelOptions);
+        return (GrpcChannel.ForAddress(address, channelOptions), channelOptions.MaxSendMessageSize);
     }
 
     private static Uri Target(string address, SocketsHttpHandler handler)

@@ -6,9 +6,15 @@ namespace Sconce.Client.Internal;
 /// <summary>What a status and its google.rpc details say, as <see cref="SconceException"/> shows it.</summary>
 internal sealed record ErrorDetails(StatusCode Code, string Message)
 {
+    // The domain in the ErrorInfo of every status that the server makes.
+    private const string ServersDomain = "sconce";
+
     private static readonly Dictionary<string, string> NoMetadata = [];
 
     public string? Reason { get; init; }
+
+    /// <summary>Whether the server itself says it. gRPC and proxies make statuses too, e.g. UNAVAILABLE of HTTP's 504.</summary>
+    public bool IsTheServers { get; init; }
 
     public IReadOnlyDictionary<string, string> Metadata { get; init; } = NoMetadata;
 
@@ -57,6 +63,7 @@ internal sealed record ErrorDetails(StatusCode Code, string Message)
         return this with
         {
             Reason = string.IsNullOrEmpty(info?.Reason) ? null : info.Reason,
+            IsTheServers = info?.Domain == ServersDomain,
             Metadata = info is null ? NoMetadata : new Dictionary<string, string>(info.Metadata),
             Fields = [.. (status.GetDetail<BadRequest>()?.FieldViolations ?? []).Select(v => new FieldViolation(v.Field, v.Description))],
             Conditions = conditions,

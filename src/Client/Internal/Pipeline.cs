@@ -1,4 +1,5 @@
 using System.Threading.Channels;
+using Google.Protobuf;
 using Grpc.Core;
 using Sconce.V1;
 
@@ -9,7 +10,7 @@ namespace Sconce.Client.Internal;
 /// is sent again in the same order, so every request must be repeatable. So it is where the server refuses a request for the moment.
 /// </summary>
 internal sealed class Pipeline<TRequest, TResponse> : IAsyncDisposable
-    where TRequest : class
+    where TRequest : class, IMessage
 {
     private readonly Rpc _rpc;
     private readonly Func<CallOptions, AsyncDuplexStreamingCall<TRequest, TResponse>> _open;
@@ -17,6 +18,7 @@ internal sealed class Pipeline<TRequest, TResponse> : IAsyncDisposable
     private readonly string _operation;
     private readonly TimeSpan? _timeout;
     private readonly bool _mayOvertake;
+    private readonly bool _failsAlone;
     // A channel keeps waiting writers in their order, which is the order of the calls.
     private readonly Channel<Pending> _incoming;
     private readonly Queue<Pending> _inFlight = new();
@@ -34,6 +36,7 @@ internal sealed class Pipeline<TRequest, TResponse> : IAsyncDisposable
     /// <param name="mayOvertake">
     /// Whether a request may run after those behind it: then one that met a full queue is repeated, else that is its answer.
     /// </param>
+    /// <param name="failsAlone">Whether those behind a request that is too large to be sent are sent all the same; else it ends the stream.</param>
     public Pipeline(
         Rpc rpc,
         string operation,
@@ -41,18 +44,22 @@ internal sealed class Pipeline<TRequest, TResponse> : IAsyncDisposable
         Func<TResponse, (ulong Id, CallError? Error)> read,
         int maxInFlight,
         TimeSpan? timeout,
-        bool mayOvertake)
+        bool mayOvertake,
+        bool failsAlone)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(maxInFlight, 1);
         _rpc = rpc;
         _operation = operation;
-        _timeout = timeout;
+        _timeout = TimeLimit.OrNone(timeout);
         _mayOvertake = mayOvertake;
+        _failsAlone = failsAlone;
         _open = open;
         _read = read;
         _incoming = Channel.CreateBounded<Pending>(new BoundedChannelOptions(maxInFlight) { SingleReader = true });
         _window = new SemaphoreSlim(maxInFlight);
         _run = Task.Run(RunAsync);
+        // Its failure is that of the calls; who completes the stream is told once more.
+        Pipelines.Observe(_run);
     }
 
     /// <summary>
@@ -80,7 +87,11 @@ internal sealed class Pipeline<TRequest, TResponse> : IAsyncDisposable
     private async Task<TResponse> EnqueueAsync(Func<ulong, TRequest> create, CancellationToken cancellationToken)
     {
         var id = Interlocked.Increment(ref _lastId);
-        var pending = new Pending(id, create(id), cancellationToken);
+        var request = create(id);
+        // gRPC would find it in the write, and there the whole stream fails.
+        if (_failsAlone && request.CalculateSize() > _rpc.MaxSendBytes)
+            throw _rpc.TooLargeToSend(_operation).ToException(null);
+        var pending = new Pending(id, request, cancellationToken);
         try
         {
             await _incoming.Writer.WriteAsync(pending, cancellationToken).ConfigureAwait(false);
@@ -92,7 +103,16 @@ internal sealed class Pipeline<TRequest, TResponse> : IAsyncDisposable
             throw new InvalidOperationException("The stream was completed or disposed; open another for further calls.", e.InnerException);
         }
 
-        return await pending.Answer.Task.WaitAsync(cancellationToken).ConfigureAwait(false);
+        try
+        {
+            return await pending.Answer.Task.WaitAsync(cancellationToken).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException)
+        {
+            // Its answer may come yet.
+            Pipelines.Observe(pending.Answer.Task);
+            throw;
+        }
     }
 
     /// <summary>

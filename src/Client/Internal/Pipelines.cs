@@ -29,8 +29,19 @@ internal static class Pipelines
         {
             await stop.CancelAsync().ConfigureAwait(false);
             await producer.ConfigureAwait(false);
+            // What nobody waits for any more fails with the stream.
+            while (answers.Reader.TryRead(out var unread))
+                Observe(unread);
         }
     }
+
+    /// <summary>Keeps the failure of a task that nobody may come to wait for from being reported as unobserved.</summary>
+    public static void Observe(Task task) =>
+        _ = task.ContinueWith(
+            static failed => _ = failed.Exception,
+            CancellationToken.None,
+            TaskContinuationOptions.OnlyOnFaulted | TaskContinuationOptions.ExecuteSynchronously,
+            TaskScheduler.Default);
 
     private static async Task ProduceAsync<TIn, TOut>(
         IAsyncEnumerable<TIn> source, Func<TIn, Task<TOut>> send, ChannelWriter<Task<TOut>> answers, CancellationToken cancellationToken)
@@ -38,7 +49,19 @@ internal static class Pipelines
         try
         {
             await foreach (var item in source.WithCancellation(cancellationToken).ConfigureAwait(false))
-                await answers.WriteAsync(send(item), cancellationToken).ConfigureAwait(false);
+            {
+                var answer = send(item);
+                try
+                {
+                    await answers.WriteAsync(answer, cancellationToken).ConfigureAwait(false);
+                }
+                catch
+                {
+                    Observe(answer);
+                    throw;
+                }
+            }
+
             answers.TryComplete();
         }
         catch (Exception e)

@@ -81,9 +81,12 @@ internal static class RetryPolicy
         }
         else
         {
-            // Both are the server's own words that it did not run the call.
-            run.RetryAfter = e.StatusCode is StatusCode.Unavailable or StatusCode.ResourceExhausted ? ErrorDetails.Of(e).RetryAfter : null;
-            may = e.StatusCode == StatusCode.Unavailable || (e.StatusCode == StatusCode.ResourceExhausted && run.RetryAfter is not null);
+            // Both, in the server's own words, say that it did not run the call. A proxy's do not: it may have sent it on.
+            var details = e.StatusCode is StatusCode.Unavailable or StatusCode.ResourceExhausted ? ErrorDetails.Of(e) : null;
+            run.RetryAfter = details?.RetryAfter;
+            may = details is not null
+                && (e.StatusCode == StatusCode.Unavailable || run.RetryAfter is not null)
+                && (run.Repeat == Repeat.Always || details.IsTheServers);
         }
 
         if (!may)
@@ -94,6 +97,9 @@ internal static class RetryPolicy
 
     private static bool NeverSent(Exception? failure)
     {
+        // gRPC connects by itself before it hands a call to HTTP, whose own failures come wrapped: a bare one is that of connecting.
+        if (failure is SocketException)
+            return true;
         for (; failure is not null; failure = failure.InnerException)
         {
             if (failure is HttpProtocolException { ErrorCode: RefusedStream }

@@ -31,9 +31,14 @@ internal sealed class Rpc
     private readonly SconceClientOptions _options;
     private readonly Metadata _headers = new() { { Contract.Header, Contract.Version } };
 
-    public Rpc(GrpcChannel channel, SconceClientOptions options, ILogger logger)
+    /// <param name="channel">The channel.</param>
+    /// <param name="options">The options; nobody else has them.</param>
+    /// <param name="maxSendBytes">The channel's limit on a message that is sent; null where it has none, or it is not known.</param>
+    /// <param name="logger">Where to log.</param>
+    public Rpc(GrpcChannel channel, SconceClientOptions options, int? maxSendBytes, ILogger logger)
     {
         _options = options;
+        MaxSendBytes = maxSendBytes;
         Logger = logger;
         Address = options.Address ?? channel.Target;
         _retries = RetryPolicy.Build(options.Retry, logger);
@@ -51,6 +56,12 @@ internal sealed class Rpc
 
     public string Address { get; }
 
+    /// <summary>The channel's limit on a message that is sent; null where it has none, or it is not known.</summary>
+    public int? MaxSendBytes { get; }
+
+    /// <summary>How long a call may take that says nothing else.</summary>
+    public TimeSpan? Timeout => _options.Timeout;
+
     public HostService.HostServiceClient Host { get; }
 
     public ModuleService.ModuleServiceClient Modules { get; }
@@ -64,9 +75,6 @@ internal sealed class Rpc
     public TensorService.TensorServiceClient Tensors { get; }
 
     public HookService.HookServiceClient Hooks { get; }
-
-    /// <summary>Options for a stream that lasts as long as its reader.</summary>
-    public CallOptions StreamOptions(CancellationToken cancellationToken) => new(_headers, null, cancellationToken);
 
     /// <summary>An id for one logical call: the same in all its attempts.</summary>
     public static string RequestId(CallSettings? settings) => settings?.RequestId ?? Guid.CreateVersion7().ToString("N");
@@ -112,7 +120,7 @@ internal sealed class Rpc
         string operation,
         CancellationToken cancellationToken)
     {
-        var run = new RetryRun(repeat, timeout);
+        var run = new RetryRun(repeat, TimeLimit.OrNone(timeout));
         var options = new CallOptions(_headers, run.Deadline, cancellationToken);
         try
         {
@@ -185,10 +193,31 @@ internal sealed class Rpc
     /// </summary>
     public static bool IsFailedWrite(Exception e) => e is RpcException or InvalidOperationException or IOException or HttpRequestException;
 
+    /// <summary>What a stream throws that stood and then broke: nothing of it was repeated.</summary>
+    public Exception Broken(RpcException e, string operation, CancellationToken cancellationToken)
+    {
+        if (cancellationToken.IsCancellationRequested)
+            return Cancelled(e, operation, cancellationToken);
+        var details = ErrorDetails.Of(e);
+        if (RetryPolicy.IsTransport(e))
+        {
+            details = details with
+            {
+                Code = StatusCode.Unavailable,
+                Message = $"{operation} lost its connection to the Sconce server at {Address}: {Cause(e)}",
+            };
+        }
+
+        return details.ToException(e);
+    }
+
+    private static OperationCanceledException Cancelled(RpcException e, string operation, CancellationToken cancellationToken) =>
+        new($"{operation} was cancelled by its caller.", e, cancellationToken);
+
     private Exception Translate(RpcException e, RetryRun run, string operation, CancellationToken cancellationToken)
     {
         if (cancellationToken.IsCancellationRequested)
-            return new OperationCanceledException($"{operation} was cancelled by its caller.", e, cancellationToken);
+            return Cancelled(e, operation, cancellationToken);
 
         var details = ErrorDetails.Of(e);
         var tries = run.Attempts == 1 ? "1 attempt" : $"{run.Attempts} attempts";
@@ -203,12 +232,9 @@ internal sealed class Rpc
         }
         else if (e is { StatusCode: StatusCode.ResourceExhausted, Status.Detail: TooLargeSent or TooLargeReceived } && _options.Address is not null)
         {
-            var what = e.Status.Detail == TooLargeSent ? "sends a message" : "was answered with a message";
-            details = details with
-            {
-                Message = $"{operation} {what} larger than the {_options.MaxMessageBytes} bytes that SconceClientOptions.MaxMessageBytes allows; "
-                    + "move less in one call, or raise it, and max_message_bytes on the server.",
-            };
+            details = e.Status.Detail == TooLargeSent
+                ? TooLargeToSend(operation)
+                : details with { Message = TooLarge($"{operation} was answered with a message", null) };
         }
         else if (RetryPolicy.IsTransport(e))
         {
@@ -223,6 +249,13 @@ internal sealed class Rpc
 
         return details.ToException(e);
     }
+
+    /// <summary>What a request says that is over <see cref="MaxSendBytes"/>.</summary>
+    public ErrorDetails TooLargeToSend(string operation) => new(StatusCode.ResourceExhausted, TooLarge($"{operation} sends a message", MaxSendBytes));
+
+    private string TooLarge(string what, int? most) =>
+        $"{what} larger than the {most ?? _options.MaxMessageBytes} bytes that SconceClientOptions.MaxMessageBytes allows; "
+        + "move less in one call, or raise it, and max_message_bytes on the server.";
 
     private static string Cause(RpcException e) => e.Status.DebugException?.GetBaseException().Message ?? e.Status.Detail;
 }

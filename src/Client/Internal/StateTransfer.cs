@@ -105,9 +105,8 @@ internal static class StateTransfer
         var index = 0u;
         foreach (var tensor in state.Values)
         {
-            for (var offset = 0; offset < tensor.Bytes.Length; offset += ChunkBytes)
+            foreach (var (offset, piece) in Pieces(tensor.Bytes))
             {
-                var piece = tensor.Bytes.Slice(offset, Math.Min(ChunkBytes, tensor.Bytes.Length - offset));
                 digest.Append(piece.Span);
                 var data = UnsafeByteOperations.UnsafeWrap(piece);
                 yield return new StatePart(null, new StateChunk { Entry = index, Offset = (ulong)offset, Data = data }, null);
@@ -117,6 +116,14 @@ internal static class StateTransfer
         }
 
         yield return new StatePart(null, null, new StateEnd { Xxh3 = digest.GetCurrentHashAsUInt64() });
+    }
+
+    /// <summary>Where each chunk of a tensor begins, and its bytes.</summary>
+    public static IEnumerable<(int Offset, ReadOnlyMemory<byte> Piece)> Pieces(ReadOnlyMemory<byte> bytes)
+    {
+        // What is left is counted, since the end of the last chunk of the largest tensor is beyond int.
+        for (var left = bytes; !left.IsEmpty; left = left[Math.Min(ChunkBytes, left.Length)..])
+            yield return (bytes.Length - left.Length, left[..Math.Min(ChunkBytes, left.Length)]);
     }
 
     private static async Task<StateDict> ReadAsync<TResponse>(AsyncServerStreamingCall<TResponse> call, Func<TResponse, StatePart> parse)
