@@ -11,13 +11,17 @@ internal sealed partial class NativeHeap(MemoryLedger ledger, LanePool lanes)
     // Of a server that has nothing to do; below that a trim is not worth the pages that the next calls must touch anew.
     private const long Worthwhile = 64L << 20;
 
+    // Other C libraries have none.
+    private static readonly bool CanTrim =
+        NativeLibrary.TryLoad("libc", typeof(NativeHeap).Assembly, DllImportSearchPath.SafeDirectories, out var library) && NativeLibrary.TryGetExport(library, "malloc_trim", out _);
+
     private long _uncharged = Uncharged(ledger);
 
     /// <summary>Trims the heap where no lane has worked since the last time and the process has grown by more than what is charged.</summary>
     public void Sweep()
     {
         // Under load the free memory is about to be used again.
-        if (!lanes.WasIdle())
+        if (!CanTrim || !lanes.WasIdle())
         {
             return;
         }
