@@ -90,7 +90,7 @@ public sealed class HookResults
     /// <summary>What was captured, in the order it happened.</summary>
     public IReadOnlyList<HookObservation> Captures { get; }
 
-    /// <summary>Registered hooks that the call detached because they failed.</summary>
+    /// <summary>Registered hooks that the call detached because they failed. Where they would not fit the answer, the last entry says how many more there are.</summary>
     public IReadOnlyList<HookFailure> Detached { get; }
 
     /// <summary>Id of the hook that stopped the call; empty where none did.</summary>
