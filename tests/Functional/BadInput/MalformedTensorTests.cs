@@ -5,7 +5,7 @@ using Sconce.V1;
 
 namespace Sconce.Functional.BadInput;
 
-/// <summary>Tensors whose bytes, shape or type do not agree, on every RPC that takes one.</summary>
+/// <summary>Tensors whose bytes, shape or type do not agree, on the RPCs that compute. (Server.Tests puts some into every field of every request.)</summary>
 public sealed class MalformedTensorTests(SharedServer server) : ServerTest(server)
 {
     /// <summary>Each malformed tensor, the field below it that must be named, and words that the message must hold.</summary>
