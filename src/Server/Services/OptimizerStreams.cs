@@ -39,6 +39,9 @@ internal sealed class OptimizerStreams(EngineHost engine, RequestIdStore once, S
         }
 
         var module = engine.GetModule(header.Module);
+
+        // Seen before anything is sent; decided when it is loaded.
+        _ = await module.GetOptimizerAsync(header.Optimizer, context.CancellationToken).ConfigureAwait(false);
         using var upload = engine.ReserveState(entries, "header.state.entries");
         var digest = await reader.ReceiveAsync(upload).ConfigureAwait(false);
         return await once.RunAsync(header, header.RequestId, (h, cancellationToken) => LoadAsync(module, h, upload, cancellationToken), context.CancellationToken, digest, "header.request_id").ConfigureAwait(false);

@@ -17,7 +17,10 @@ internal static class RequestSweep
         new V1.ListModuleTypesRequest(),
         new V1.CreateModuleRequest { Module = "new", Spec = Make.Linear(1, 1) },
         new V1.SetTrainPolicyRequest { Module = "m", Policy = new() },
-        new V1.ToRequest { Module = "m" },
+        new V1.ToRequest { Module = "m", Dtype = V1.DataType.Float32 },
+        new V1.CopyModuleRequest { Module = "m", Copy = "copy" },
+        new V1.AddParamGroupRequest { Module = "m", Group = new() { Parameters = { "*" } } },
+        new V1.ClipGradientsRequest { Module = "m", Clip = new() { MaxNorm = 1 } },
         new V1.RegisterParameterRequest { Module = "m", Name = "p", Tensor = One },
         new V1.RegisterBufferRequest { Module = "m", Name = "b", Tensor = One },
         new V1.AddModuleRequest { Module = "m", Name = "new", Spec = Make.Linear(1, 1) },
@@ -68,7 +71,7 @@ internal static class RequestSweep
     /// <param name="put">Puts it into a field of a message.</param>
     public static IMessage Request(string rpc, string path, string graph, Action<IMessage, FieldDescriptor> put)
     {
-        var request = Clone(Served.First(served => served.Descriptor == Methods[rpc].InputType));
+        var request = Clone(Served.FirstOrDefault(served => served.Descriptor == Methods[rpc].InputType) ?? New(Methods[rpc].InputType));
         if (request is V1.BackwardRequest backward)
         {
             backward.Graph = graph;
@@ -176,13 +179,23 @@ internal static class RequestSweep
         var bytes = Marshallers.Create(static (IMessage message) => message.ToByteArray(), static _ => throw new NotSupportedException());
         var answers = Marshallers.Create<IMessage>(static _ => throw new NotSupportedException(), data => method.OutputType.Parser.ParseFrom(data));
         var call = new Method<IMessage, IMessage>(
-            method is { IsClientStreaming: true, IsServerStreaming: true } ? MethodType.DuplexStreaming : method.IsClientStreaming ? MethodType.ClientStreaming : MethodType.Unary,
+            method is { IsClientStreaming: true, IsServerStreaming: true } ? MethodType.DuplexStreaming : method.IsClientStreaming ? MethodType.ClientStreaming
+                : method.IsServerStreaming ? MethodType.ServerStreaming : MethodType.Unary,
             method.Service.FullName, method.Name, bytes, answers);
         var invoker = server.Channel.CreateCallInvoker();
         switch (call.Type)
         {
             case MethodType.Unary:
                 await invoker.AsyncUnaryCall(call, null, default, request);
+                break;
+            case MethodType.ServerStreaming:
+                using (var download = invoker.AsyncServerStreamingCall(call, null, default, request))
+                {
+                    while (await download.ResponseStream.MoveNext(default))
+                    {
+                    }
+                }
+
                 break;
             case MethodType.ClientStreaming:
                 using (var upload = invoker.AsyncClientStreamingCall(call, null, default))

@@ -1,0 +1,85 @@
+using Google.Protobuf.Reflection;
+using Grpc.Core;
+
+namespace Sconce.Server.Tests.Wire;
+
+/// <summary>Names of modules and paths of submodules, on every rpc that takes one: malformed, or of nothing that there is.</summary>
+public sealed class NameFieldTests : IAsyncLifetime
+{
+    private RunningServer _server = null!;
+
+    public static TheoryData<string, string> Modules => RequestSweep.Fields(static one => one is { Name: "module", FieldType: FieldType.String, ContainingType.Name: not ("ModuleRef" or "WiringStep") });
+
+    public static TheoryData<string, string> Paths => RequestSweep.Fields(static one => one is { Name: "path", FieldType: FieldType.String, ContainingType.Name: not ("ModuleRef" or "TrainRule" or "Hook") });
+
+    public static TheoryData<string, string> Optimizers => RequestSweep.Fields(static one => one is { Name: "optimizer", FieldType: FieldType.String, ContainingType.Name: not nameof(V1.CreateOptimizerRequest) });
+
+    public async ValueTask InitializeAsync()
+    {
+        _server = await RunningServer.StartAsync();
+        await Make.ModuleAsync(_server, "m", Make.Linear(1, 1));
+        await _server.Training.CreateOptimizerAsync(new V1.CreateOptimizerRequest { Module = "m", Type = "SGD" });
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        Assert.Empty(_server.Errors);
+        await _server.DisposeAsync();
+    }
+
+    [Theory]
+    [MemberData(nameof(Modules))]
+    public async Task Malformed_name_of_a_module_is_INVALID_ARGUMENT(string rpc, string path)
+    {
+        // ManualSeed takes an empty one, for the whole process.
+        foreach (var name in (string[])[.. rpc == "ManualSeed" ? Array.Empty<string>() : [""], "../etc/passwd", "-a", "a b", "a\n[ERR] forged", new string('x', 129), "\u00e9"])
+        {
+            var refused = (await Refused.OfAsync(SendAsync(rpc, path, name))).Is(StatusCode.InvalidArgument);
+            Assert.Contains(refused.Fields, field => field.EndsWith("module", StringComparison.Ordinal));
+            Assert.True(refused.Message.Length < 1000, "a long name must be cut");
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Modules))]
+    public async Task Unknown_module_is_NOT_FOUND(string rpc, string path)
+    {
+        if (rpc == "CreateModule")
+        {
+            // It makes one of that name.
+            await SendAsync(rpc, path, "nobody");
+            return;
+        }
+
+        var refused = (await Refused.OfAsync(SendAsync(rpc, path, "nobody"))).Is(StatusCode.NotFound);
+        Assert.Equal("module", refused.Resource);
+        Assert.Contains("nobody", refused.Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [MemberData(nameof(Paths))]
+    public async Task Unknown_path_is_NOT_FOUND(string rpc, string path)
+    {
+        foreach (var name in (string[])["nope", "0.nope", ".", "0..1", "a\nb"])
+        {
+            var refused = (await Refused.OfAsync(SendAsync(rpc, path, name))).Is(StatusCode.NotFound);
+            Assert.Equal("submodule", refused.Resource);
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Optimizers))]
+    public async Task Unknown_optimizer_is_NOT_FOUND(string rpc, string path) =>
+        Assert.Equal("optimizer", (await Refused.OfAsync(SendAsync(rpc, path, "nobody"))).Is(StatusCode.NotFound).Resource);
+
+    private async Task SendAsync(string rpc, string path, string name) => await RequestSweep.SendAsync(_server, rpc, RequestSweep.Request(rpc, path, "g", (message, field) =>
+    {
+        field.Accessor.SetValue(message, name);
+
+        // What the path or the optimizer is in.
+        if (field.Name != "module" && message.Descriptor.FindFieldByName("module") is { } module && (string)module.Accessor.GetValue(message) == "")
+        {
+            module.Accessor.SetValue(message, "m");
+        }
+    }));
+}
