@@ -22,8 +22,11 @@ internal static class BackwardRun
         {
             onParameters = CallHooks.PlanParameters(state, host, graph.Hooks?.Call, hooks);
             var (roots, gradients) = Pair(graph, call, tensors);
-            // The gradients of the inputs, which are as large as they are. (An input that gets none counts too.)
+
+            // The gradients of the inputs, which are as large as they are (an input that gets none counts too), and beside them what hooks capture.
             TensorSize.CheckAnswer(Leaves(graph), state.MaxAnswerBytes);
+            HookRun.BeginAnswer(onGraph, onParameters);
+            (onGraph ?? onParameters)?.MakeRoom(TensorTree.Tuple([.. Leaves(graph).Select(TensorTree.Of)]));
             state.ChargeGradients();
             used = !call.RetainGraph;
             Backward(state, graph, roots, gradients, call.RetainGraph, onParameters);

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Text;
 using Sconce.Engine.Execution;
 using Sconce.Engine.Modules;
@@ -23,7 +24,9 @@ internal sealed class HookRun(HookPlan plan, HookServices services)
     private List<HookCapture> _captures = [];
     private List<HookFailure> _detached = [];
     private string _stoppedBy = "";
-    private long _answerBytes;
+
+    // Bytes of the answer so far; of one that several have a part in, the same box.
+    private StrongBox<long> _room = new();
     private EngineException? _pending;
 
     /// <summary>Which hooks stand where.</summary>
@@ -114,7 +117,7 @@ internal sealed class HookRun(HookPlan plan, HookServices services)
             }
 
             var report = new HookReport(_captures, Fitting(_detached), _stoppedBy);
-            (_captures, _detached, _stoppedBy, _answerBytes) = ([], [], "", 0);
+            (_captures, _detached, _stoppedBy) = ([], [], "");
             return report;
         }
     }
@@ -125,12 +128,20 @@ internal sealed class HookRun(HookPlan plan, HookServices services)
     /// <param name="words">Bytes of what is told with them.</param>
     public void MakeRoom(TensorTree value, long words = 0)
     {
-        lock (_lock)
+        lock (_room)
         {
-            var bytes = TensorSize.Sum(TensorSize.Sum(_answerBytes, words), TensorSize.InMessage(value));
+            var bytes = TensorSize.Sum(TensorSize.Sum(_room.Value, words), TensorSize.InMessage(value));
             TensorSize.CheckAnswer(bytes, services.Host.Options.MaxAnswerBytes);
-            _answerBytes = bytes;
+            _room.Value = bytes;
         }
+    }
+
+    /// <summary>Begins an answer that both have a part in, which is to be no larger than a message may be.</summary>
+    public static void BeginAnswer(HookRun? first, HookRun? second)
+    {
+        var room = new StrongBox<long>();
+        first?._room = room;
+        second?._room = room;
     }
 
     /// <summary>Bytes of texts in a message.</summary>
@@ -190,9 +201,10 @@ internal sealed class HookRun(HookPlan plan, HookServices services)
     // They must not cost the answer: the step has been taken, and ListHooks has them too.
     private List<HookFailure> Fitting(List<HookFailure> failures)
     {
-        var room = services.Host.Options.MaxAnswerBytes - _answerBytes - Besides;
+        var whole = services.Host.Options.MaxAnswerBytes - _room.Value;
+        var room = whole - Besides;
         var fitting = failures.TakeWhile(failure => (room -= Words(failure.Hook, failure.Path, failure.Message) + PerFailure) >= 0).ToList();
-        if (fitting.Count == failures.Count || services.Host.Options.MaxAnswerBytes - _answerBytes < Besides)
+        if (fitting.Count == failures.Count || whole < Besides)
         {
             return fitting;
         }

@@ -80,6 +80,31 @@ public sealed class AnswerSizeTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task Gradients_and_captures_that_are_too_large_together_are_refused_before_a_Backward_adds_any()
+    {
+        // 40,000 bytes each: the gradient of the input, and what a hook of the forward or of the backward captures.
+        await Make.ModuleAsync(_server, "half", Make.Linear(10_000, 1));
+        var hook = new V1.Hook { Site = V1.HookSite.Backward, Actions = { new V1.HookAction { Capture = new() } } };
+        var onParameter = new V1.Hook { Site = V1.HookSite.ParamGrad, Names = { "weight" }, Actions = { new V1.HookAction { Capture = new() } } };
+        foreach (var inForward in (bool[])[true, false])
+        {
+            await _server.Tensors.PutTensorAsync(new V1.PutTensorRequest { Id = "k", Tensor = Make.Floats([1, 10_000], new float[10_000]) });
+            var forward = Make.Forward("half", new V1.Tensor { KeptId = "k" });
+            forward.RecordGraph = true;
+            forward.InputGrads = true;
+            forward.Hooks.Add(inForward ? [hook] : []);
+            var graph = (await _server.Execution.ForwardAsync(forward)).Graph.Id;
+            var backward = new V1.BackwardRequest { Module = "half", Graph = graph, OutputGrads = { Make.Floats([1, 1], 1) } };
+            backward.Hooks.Add(inForward ? [] : [onParameter]);
+
+            await TooLargeAsync(_server.Execution.BackwardAsync(backward).ResponseAsync);
+
+            Assert.All((await _server.Modules.DescribeModuleAsync(new V1.DescribeModuleRequest { Module = "half" })).Root.Parameters, parameter => Assert.False(parameter.HasGrad));
+            await _server.Tensors.DropTensorAsync(new V1.DropTensorRequest { Id = "k" });
+        }
+    }
+
+    [Fact]
     public async Task GetTensor_is_refused()
     {
         var bytes = new byte[Limit - 32];
