@@ -3,6 +3,20 @@ namespace Sconce.Engine.Catalog;
 /// <summary>Patterns over dotted names: <c>*</c> is any run of characters, <c>?</c> any one.</summary>
 internal static class Glob
 {
+    /// <summary>Patterns that one call may give: each is compared with every name.</summary>
+    private const int MaxPatterns = 10_000;
+
+    /// <summary>Refuses more patterns than a call may give.</summary>
+    /// <param name="count">How many there are.</param>
+    /// <param name="field">Where they stand in the request.</param>
+    public static void CheckCount(long count, string field)
+    {
+        if (count > MaxPatterns)
+        {
+            throw EngineException.Invalid(field, string.Create(System.Globalization.CultureInfo.InvariantCulture, $"has {count} names; a call takes at most {MaxPatterns}: use * and ? as wildcards"));
+        }
+    }
+
     /// <summary>Whether the whole name matches, in time linear in its length for each star.</summary>
     public static bool Matches(string pattern, string name)
     {

@@ -169,6 +169,7 @@ public sealed partial class HostedModule
     public Task<StateSnapshot> GetStateAsync(string path, IReadOnlyList<string> keys, CancellationToken cancellationToken) => Read(() =>
     {
         var node = _state.Tree.Find(path);
+        Glob.CheckCount(keys.Count, "keys");
         if (_state.AnyShapeless && ModuleTree.Uninitialized(node).Where(Wanted).ToList() is { Count: > 0 } shapeless)
         {
             throw LazyNode.NotYet(shapeless);

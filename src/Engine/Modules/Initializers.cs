@@ -102,6 +102,7 @@ public static class Initializers
 
     private static List<string> Fill(List<(string Path, ModuleNode Node)> selected, ApplyPlan plan)
     {
+        Glob.CheckCount(plan.Parameters.Count, "parameters");
         var initializer = TensorInitializer.Find(plan.Function, "function");
         var args = ArgumentBinder.Bind(initializer.Arguments, plan.Args, initializer.Name, "args");
         for (var i = 0; i < plan.Parameters.Count; i++)

@@ -14,6 +14,7 @@ public static class ParameterSelection
     public static IReadOnlyList<NamedParameter> Select(ModuleNode subtree, IReadOnlyList<string> patterns, string field)
     {
         ArgumentNullException.ThrowIfNull(patterns);
+        Glob.CheckCount(patterns.Count, field);
         var all = ModuleTree.NamedParameters(subtree);
         if (patterns.Count == 0)
         {

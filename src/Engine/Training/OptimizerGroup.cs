@@ -21,6 +21,11 @@ internal sealed class OptimizerGroup(IReadOnlyList<NamedParameter> parameters, O
     public static IReadOnlyList<IReadOnlyList<NamedParameter>> Choose(
         IReadOnlyList<ParamGroupSpec> specs, IReadOnlyList<NamedParameter> all, IReadOnlyList<OptimizerGroup> taken, Func<int, string> field)
     {
+        if (specs.Count > 0)
+        {
+            Glob.CheckCount(specs.Sum(spec => (long)spec.Parameters.Count), $"{field(0)}.parameters");
+        }
+
         var wrong = new List<FieldViolation>();
         var owners = taken.SelectMany((group, i) => group.Parameters.Select(parameter => (parameter.Name, Owner: $"group {i} of the optimizer")))
             .ToDictionary(entry => entry.Name, entry => entry.Owner);

@@ -14,6 +14,8 @@ public sealed class NameFieldTests : IAsyncLifetime
 
     public static TheoryData<string, string> Optimizers => RequestSweep.Fields(static one => one is { Name: "optimizer", FieldType: FieldType.String, ContainingType.Name: not nameof(V1.CreateOptimizerRequest) });
 
+    public static TheoryData<string, string> Patterns => RequestSweep.Fields(static one => one is { Name: "parameters" or "keys" or "frozen" or "names", FieldType: FieldType.String, IsRepeated: true });
+
     public async ValueTask InitializeAsync()
     {
         _server = await RunningServer.StartAsync();
@@ -71,6 +73,23 @@ public sealed class NameFieldTests : IAsyncLifetime
     [MemberData(nameof(Optimizers))]
     public async Task Unknown_optimizer_is_NOT_FOUND(string rpc, string path) =>
         Assert.Equal("optimizer", (await Refused.OfAsync(SendAsync(rpc, path, "nobody"))).Is(StatusCode.NotFound).Resource);
+
+    [Theory]
+    [MemberData(nameof(Patterns))]
+    public async Task More_patterns_than_one_call_may_give_are_refused(string rpc, string path)
+    {
+        var request = RequestSweep.Request(rpc, path, "g", static (message, field) =>
+        {
+            ((Google.Protobuf.Collections.RepeatedField<string>)field.Accessor.GetValue(message)).Add(Enumerable.Repeat("*", 10_001));
+            message.Descriptor.FindFieldByName("module")?.Accessor.SetValue(message, "m");
+            message.Descriptor.FindFieldByName("function")?.Accessor.SetValue(message, "zeros_");
+        });
+
+        var refused = (await Refused.OfAsync(RequestSweep.SendAsync(_server, rpc, request))).Is(StatusCode.InvalidArgument);
+
+        Assert.Contains("at most", refused.Message, StringComparison.Ordinal);
+        Assert.Contains(refused.Fields, field => field.EndsWith(path[(path.LastIndexOf('.') + 1)..], StringComparison.Ordinal));
+    }
 
     private async Task SendAsync(string rpc, string path, string name) => await RequestSweep.SendAsync(_server, rpc, RequestSweep.Request(rpc, path, "g", (message, field) =>
     {

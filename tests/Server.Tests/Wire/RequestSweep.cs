@@ -19,6 +19,7 @@ internal static class RequestSweep
         new V1.SetTrainPolicyRequest { Module = "m", Policy = new() },
         new V1.ToRequest { Module = "m", Dtype = V1.DataType.Float32 },
         new V1.CopyModuleRequest { Module = "m", Copy = "copy" },
+        new V1.CreateOptimizerRequest { Module = "m", Type = "SGD", Optimizer = "new" },
         new V1.AddParamGroupRequest { Module = "m", Group = new() { Parameters = { "*" } } },
         new V1.ClipGradientsRequest { Module = "m", Clip = new() { MaxNorm = 1 } },
         new V1.RegisterParameterRequest { Module = "m", Name = "p", Tensor = One },
