@@ -18,7 +18,7 @@ public sealed class EngineHost : IAsyncDisposable
     private readonly Lock _naming = new();
     private readonly HostServices _services;
     private readonly Gate _gate;
-    private readonly NativeHeap _heap;
+    private readonly IdleMemory _idle;
     private readonly ITimer _sweeper;
     private readonly DateTimeOffset _started;
     private readonly ILogger _log;
@@ -52,7 +52,7 @@ public sealed class EngineHost : IAsyncDisposable
             options, new LanePool(options.Lanes), new Admission(options), ledger, sessions, new KeptTensors(options, ledger, sessions, time), plugIns,
             new ApiUsage(_log), time, _log, name => _modules.GetValueOrDefault(name));
         _gate = new Gate(_services.Lanes, _services.Admission, "");
-        _heap = new NativeHeap(ledger, _services.Lanes);
+        _idle = new IdleMemory(ledger, _services.Lanes);
         _sweeper = time.CreateTimer(static host => ((EngineHost)host!).Sweep(), this, SweepEvery, SweepEvery);
     }
 
@@ -387,6 +387,6 @@ public sealed class EngineHost : IAsyncDisposable
             module.State.Graphs.Sweep();
         }
 
-        _heap.Sweep();
+        _idle.Sweep();
     }
 }

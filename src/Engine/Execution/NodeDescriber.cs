@@ -52,7 +52,7 @@ internal sealed class NodeDescriber(HookPlan hooks)
         };
     }
 
-    // A lazy module's placeholders have no shape that means anything.
+    // The tensors of a lazy module have no shape that means anything before its first forward.
     private static TensorDescription Shaped(TensorDescription description, ModuleNode node) =>
         node.IsUninitialized(description.Name) ? description with { Shape = [], Uninitialized = true } : description;
 

@@ -116,17 +116,7 @@ internal static class HookEdits
     // A number that is to be an element, which arithmetic alone may go beyond.
     private static Scalar Fit(double number, Tensor value)
     {
-        var (least, most) = value.dtype switch
-        {
-            ScalarType.Float16 => (-65504.0, 65504.0),
-            ScalarType.BFloat16 => (-3.3895313892515355e38, 3.3895313892515355e38),
-            ScalarType.Float32 or ScalarType.ComplexFloat32 => (-(double)float.MaxValue, float.MaxValue),
-            ScalarType.Byte => (byte.MinValue, byte.MaxValue),
-            ScalarType.Int8 => (sbyte.MinValue, sbyte.MaxValue),
-            ScalarType.Int16 => (short.MinValue, short.MaxValue),
-            ScalarType.Int32 => (int.MinValue, int.MaxValue),
-            _ => (double.NegativeInfinity, double.PositiveInfinity),
-        };
+        var (least, most) = NumberRange.Of(value.dtype);
         return double.IsFinite(number) && (number < least || number > most)
             ? throw Fails($"the number {number.ToString(CultureInfo.InvariantCulture)} is beyond {value.dtype.ToElementType().Name()}, which the tensor holds")
             : Scalar(number, value);

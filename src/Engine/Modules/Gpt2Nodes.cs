@@ -1,3 +1,4 @@
+using Sconce.Engine.Catalog.Models;
 using Sconce.Engine.Tensors;
 using TorchSharp.Modules;
 using static TorchSharp.torch;

@@ -74,15 +74,7 @@ internal abstract class HeadAttentionNode : ModuleNode
     }
 
     // By the promotion rules of where, a scalar tensor of the same dtype changes nothing.
-    private static Tensor Lowest(Tensor like) => full([], Finite(like.dtype), dtype: like.dtype, device: like.device);
-
-    private static double Finite(ScalarType type) => type switch
-    {
-        ScalarType.Float16 => -65504,
-        ScalarType.BFloat16 => -3.3895313892515355e38,
-        ScalarType.Float32 => float.MinValue,
-        _ => double.MinValue,
-    };
+    private static Tensor Lowest(Tensor like) => full([], NumberRange.Of(like.dtype).Least, dtype: like.dtype, device: like.device);
 
     private Tensor? Allowed(Tensor? attentionMask, long batch, long steps, CallContext context)
     {

@@ -59,7 +59,7 @@ public static class Gradients
                 var real = gradient.is_complex() ? gradient.view_as_real() : gradient;
 
                 // libtorch refuses a bound that the dtype cannot hold, and nothing finite is beyond it.
-                var bound = limit <= Greatest(real.dtype) ? limit : double.PositiveInfinity;
+                var bound = limit <= NumberRange.Of(real.dtype).Greatest ? limit : double.PositiveInfinity;
                 _ = real.clamp_(-bound, bound);
             }
 
@@ -189,14 +189,6 @@ public static class Gradients
                 $"the {what} {EngineException.Quote(name)} is {tensor.dtype.ToElementType().Name()}, which optimizers and clipping do not take; convert the module to a floating dtype", new ResourceRef("parameter", name));
         }
     }
-
-    private static double Greatest(ScalarType type) => type switch
-    {
-        ScalarType.Float16 => (double)Half.MaxValue,
-        ScalarType.BFloat16 => 255 * Math.Pow(2, 120),
-        ScalarType.Float32 => float.MaxValue,
-        _ => double.MaxValue,
-    };
 
     private static Tensor Norm(Tensor tensor, double type) =>
         double.IsPositiveInfinity(type) ? tensor.abs().max() : type == 2 ? tensor.norm() : tensor.norm((float)type);

@@ -93,26 +93,21 @@ public sealed class HostedOptimizer : IDisposable
     {
         using var noGrad = no_grad();
         using var scope = NewDisposeScope();
-        var rule = RuleThatSteps();
-        foreach (var group in _groups)
-        {
-            StepTrial.Run(rule, group, [.. group.Parameters.Select(Gradient)]);
-        }
+        _ = Checked(RuleThatSteps());
     }
 
     /// <summary>Steps with the gradients there are; parameters without one stay.</summary>
     /// <exception cref="EngineException">As for <see cref="CheckStep"/>, then nothing has changed; or libtorch failed half-way.</exception>
     public void Step()
     {
-        CheckStep();
         using var noGrad = no_grad();
         using var scope = NewDisposeScope();
         var rule = RuleThatSteps();
-        foreach (var group in _groups)
+        foreach (var (group, gradients) in _groups.Zip(Checked(rule)))
         {
-            for (var i = 0; i < group.Parameters.Count; i++)
+            for (var i = 0; i < gradients.Length; i++)
             {
-                if (Gradient(group.Parameters[i]) is { } gradient)
+                if (gradients[i] is { } gradient)
                 {
                     try
                     {
@@ -296,6 +291,18 @@ public sealed class HostedOptimizer : IDisposable
         }
 
         return merged;
+    }
+
+    // The gradients of each group, with which a step can be taken. Each read of .grad makes a new wrapper.
+    private List<Tensor?[]> Checked(PerParameterRule rule)
+    {
+        var gradients = _groups.ConvertAll(group => group.Parameters.Select(Gradient).ToArray());
+        for (var g = 0; g < gradients.Count; g++)
+        {
+            StepTrial.Run(rule, _groups[g], gradients[g]);
+        }
+
+        return gradients;
     }
 
     private static Tensor? Gradient(NamedParameter parameter) =>

@@ -55,7 +55,7 @@ public sealed class PipelineTests : IDisposable
 
     private Task RunAsync(Func<TrainStreamRequest, Task<TrainStreamResponse>> start, bool stopOnError) =>
         new Pipeline(_options, _drain, new ErrorFunnel(_options, NullLogger<ErrorFunnel>.Instance)).RunAsync(
-            _requests, _responses, new Context(),
+            _requests, _responses, new CallContext(default),
             (request, _, _) =>
             {
                 _started.Add(request.Id);
@@ -106,32 +106,5 @@ public sealed class PipelineTests : IDisposable
         }
 
         public Task WriteAsync(TrainStreamResponse message, CancellationToken cancellationToken) => WriteAsync(message);
-    }
-
-    private sealed class Context : ServerCallContext
-    {
-        protected override string MethodCore => "/sconce.v1.TrainingService/TrainStream";
-
-        protected override string HostCore => "";
-
-        protected override string PeerCore => "";
-
-        protected override DateTime DeadlineCore => DateTime.MaxValue;
-
-        protected override Metadata RequestHeadersCore => [];
-
-        protected override CancellationToken CancellationTokenCore => default;
-
-        protected override Metadata ResponseTrailersCore => [];
-
-        protected override Status StatusCore { get; set; }
-
-        protected override WriteOptions? WriteOptionsCore { get; set; }
-
-        protected override AuthContext AuthContextCore => new(null, []);
-
-        protected override ContextPropagationToken CreatePropagationTokenCore(ContextPropagationOptions? options) => throw new NotSupportedException();
-
-        protected override Task WriteResponseHeadersAsyncCore(Metadata responseHeaders) => Task.CompletedTask;
     }
 }

@@ -4,24 +4,9 @@ using Grpc.Core;
 namespace Sconce.Server.Tests.Wire;
 
 /// <summary>A number that an enum of the contract does not have, in every enum field of every request: refused at that field, and never a fault of the server.</summary>
-public sealed class EnumTests : IAsyncLifetime
+public sealed class EnumTests : SweepTest
 {
-    private RunningServer _server = null!;
-
     public static TheoryData<string, string> Fields => RequestSweep.Fields(IsEnum);
-
-    public async ValueTask InitializeAsync()
-    {
-        _server = await RunningServer.StartAsync();
-        await Make.ModuleAsync(_server, "m", Make.Linear(1, 1));
-        await _server.Training.CreateOptimizerAsync(new V1.CreateOptimizerRequest { Module = "m", Type = "SGD" });
-    }
-
-    public async ValueTask DisposeAsync()
-    {
-        Assert.Empty(_server.Errors);
-        await _server.DisposeAsync();
-    }
 
     [Theory]
     [MemberData(nameof(Fields))]
@@ -29,7 +14,7 @@ public sealed class EnumTests : IAsyncLifetime
     {
         foreach (var number in (int[])[99, -1])
         {
-            var graph = rpc == "Backward" ? (await _server.Execution.ForwardAsync(new() { Module = "m", Inputs = { RequestSweep.One }, RecordGraph = true })).Graph.Id : "";
+            var graph = rpc == "Backward" ? (await Server.Execution.ForwardAsync(new() { Module = "m", Inputs = { RequestSweep.One }, RecordGraph = true })).Graph.Id : "";
             var request = RequestSweep.Request(rpc, path, graph, (message, field) =>
             {
                 var value = Enum.ToObject(field.EnumType.ClrType, number);
@@ -43,7 +28,7 @@ public sealed class EnumTests : IAsyncLifetime
                 }
             });
 
-            var refused = (await Refused.OfAsync(RequestSweep.SendAsync(_server, rpc, request))).Is(StatusCode.InvalidArgument);
+            var refused = (await Refused.OfAsync(RequestSweep.SendAsync(Server, rpc, request))).Is(StatusCode.InvalidArgument);
             Assert.True(IsBlamed(path, refused), $"{path} is not among [{string.Join(", ", refused.Fields)}]: {refused.Message}");
             Assert.Contains(number.ToString(System.Globalization.CultureInfo.InvariantCulture), refused.Message, StringComparison.Ordinal);
         }

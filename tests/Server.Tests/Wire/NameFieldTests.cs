@@ -4,10 +4,8 @@ using Grpc.Core;
 namespace Sconce.Server.Tests.Wire;
 
 /// <summary>Names of modules and paths of submodules, on every rpc that takes one: malformed, or of nothing that there is.</summary>
-public sealed class NameFieldTests : IAsyncLifetime
+public sealed class NameFieldTests : SweepTest
 {
-    private RunningServer _server = null!;
-
     public static TheoryData<string, string> Modules => RequestSweep.Fields(static one => one is { Name: "module", FieldType: FieldType.String, ContainingType.Name: not ("ModuleRef" or "WiringStep") });
 
     public static TheoryData<string, string> Paths => RequestSweep.Fields(static one => one is { Name: "path", FieldType: FieldType.String, ContainingType.Name: not ("ModuleRef" or "TrainRule" or "Hook") });
@@ -15,19 +13,6 @@ public sealed class NameFieldTests : IAsyncLifetime
     public static TheoryData<string, string> Optimizers => RequestSweep.Fields(static one => one is { Name: "optimizer", FieldType: FieldType.String, ContainingType.Name: not nameof(V1.CreateOptimizerRequest) });
 
     public static TheoryData<string, string> Patterns => RequestSweep.Fields(static one => one is { Name: "parameters" or "keys" or "frozen" or "names", FieldType: FieldType.String, IsRepeated: true });
-
-    public async ValueTask InitializeAsync()
-    {
-        _server = await RunningServer.StartAsync();
-        await Make.ModuleAsync(_server, "m", Make.Linear(1, 1));
-        await _server.Training.CreateOptimizerAsync(new V1.CreateOptimizerRequest { Module = "m", Type = "SGD" });
-    }
-
-    public async ValueTask DisposeAsync()
-    {
-        Assert.Empty(_server.Errors);
-        await _server.DisposeAsync();
-    }
 
     [Theory]
     [MemberData(nameof(Modules))]
@@ -85,13 +70,13 @@ public sealed class NameFieldTests : IAsyncLifetime
             message.Descriptor.FindFieldByName("function")?.Accessor.SetValue(message, "zeros_");
         });
 
-        var refused = (await Refused.OfAsync(RequestSweep.SendAsync(_server, rpc, request))).Is(StatusCode.InvalidArgument);
+        var refused = (await Refused.OfAsync(RequestSweep.SendAsync(Server, rpc, request))).Is(StatusCode.InvalidArgument);
 
         Assert.Contains("at most", refused.Message, StringComparison.Ordinal);
         Assert.Contains(refused.Fields, field => field.EndsWith(path[(path.LastIndexOf('.') + 1)..], StringComparison.Ordinal));
     }
 
-    private async Task SendAsync(string rpc, string path, string name) => await RequestSweep.SendAsync(_server, rpc, RequestSweep.Request(rpc, path, "g", (message, field) =>
+    private async Task SendAsync(string rpc, string path, string name) => await RequestSweep.SendAsync(Server, rpc, RequestSweep.Request(rpc, path, "g", (message, field) =>
     {
         field.Accessor.SetValue(message, name);
 

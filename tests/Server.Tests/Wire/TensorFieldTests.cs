@@ -6,7 +6,7 @@ using Sconce.V1;
 namespace Sconce.Server.Tests.Wire;
 
 /// <summary>Tensors whose bytes, shape or type do not agree, in every field of every request that takes one: refused at that field, nothing changed, and the next call is served.</summary>
-public sealed class TensorFieldTests : IAsyncLifetime
+public sealed class TensorFieldTests : SweepTest
 {
     private static readonly (Tensor Tensor, string Field, string Words)[] Malformed =
     [
@@ -24,28 +24,13 @@ public sealed class TensorFieldTests : IAsyncLifetime
         (new Tensor { KeptId = "../x" }, "kept_id", "../x"),
     ];
 
-    private RunningServer _server = null!;
-
     public static TheoryData<string, string> Fields => RequestSweep.Fields(TakesTensors);
-
-    public async ValueTask InitializeAsync()
-    {
-        _server = await RunningServer.StartAsync();
-        await Make.ModuleAsync(_server, "m", Make.Linear(1, 1));
-        await _server.Training.CreateOptimizerAsync(new CreateOptimizerRequest { Module = "m", Type = "SGD" });
-    }
-
-    public async ValueTask DisposeAsync()
-    {
-        Assert.Empty(_server.Errors);
-        await _server.DisposeAsync();
-    }
 
     [Theory]
     [MemberData(nameof(Fields))]
     public async Task Malformed_tensor_is_INVALID_ARGUMENT_at_its_field(string rpc, string path)
     {
-        var graph = (await _server.Execution.ForwardAsync(new() { Module = "m", Inputs = { RequestSweep.One }, RecordGraph = true })).Graph.Id;
+        var graph = (await Server.Execution.ForwardAsync(new() { Module = "m", Inputs = { RequestSweep.One }, RecordGraph = true })).Graph.Id;
         var before = await StateAsync();
 
         // PutTensor takes no kept tensor, good or bad: it is to make one.
@@ -56,7 +41,7 @@ public sealed class TensorFieldTests : IAsyncLifetime
             // Named inputs are inputs by their names.
             var name = path.EndsWith("named_inputs", StringComparison.Ordinal) ? "inputs[\"input\"]" : path[(path.LastIndexOf('.') + 1)..];
 
-            var refused = (await Refused.OfAsync(RequestSweep.SendAsync(_server, rpc, request))).Is(StatusCode.InvalidArgument);
+            var refused = (await Refused.OfAsync(RequestSweep.SendAsync(Server, rpc, request))).Is(StatusCode.InvalidArgument);
 
             Assert.True(refused.Fields.Any(field => field.Contains(name, StringComparison.Ordinal) && (field.EndsWith("." + below, StringComparison.Ordinal) || below.Length == 0)),
                 $"{below} of {path} is not among [{string.Join(", ", refused.Fields)}]: {refused.Message}");
@@ -64,7 +49,7 @@ public sealed class TensorFieldTests : IAsyncLifetime
         }
 
         Assert.Equal(before, await StateAsync());
-        await _server.Execution.ForwardAsync(new() { Module = "m", Inputs = { RequestSweep.One } });
+        await Server.Execution.ForwardAsync(new() { Module = "m", Inputs = { RequestSweep.One } });
     }
 
     private static bool TakesTensors(FieldDescriptor field) =>
@@ -97,5 +82,5 @@ public sealed class TensorFieldTests : IAsyncLifetime
 
     /// <summary>What a refused call must have left as it was: the module, and all the memory.</summary>
     private async Task<(ulong Generation, ulong Bytes)> StateAsync() =>
-        ((await _server.Modules.GetModuleAsync(new() { Module = "m" })).Module.Generation, (await _server.Host.GetHostAsync(new())).Memory.UsedBytes);
+        ((await Server.Modules.GetModuleAsync(new() { Module = "m" })).Module.Generation, (await Server.Host.GetHostAsync(new())).Memory.UsedBytes);
 }

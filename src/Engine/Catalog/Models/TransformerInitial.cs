@@ -1,6 +1,7 @@
+using Sconce.Engine.Modules;
 using TorchSharp.Modules;
 
-namespace Sconce.Engine.Modules;
+namespace Sconce.Engine.Catalog.Models;
 
 /// <summary>The initial values of Hugging Face's models (their <c>_init_weights</c>).</summary>
 internal static class TransformerInitial
