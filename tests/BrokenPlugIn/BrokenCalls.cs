@@ -176,6 +176,31 @@ public sealed class Assorted : nn.Module<Tensor, Tensor>
     }
 }
 
+/// <summary>Makes a file when its forward begins, and ends it once the file is gone: as long as a test wants, on any machine.</summary>
+public sealed class Held : nn.Module<Tensor, Tensor>
+{
+    private static readonly TimeSpan Limit = TimeSpan.FromMinutes(2);
+    private readonly string file;
+
+    public Held(string file)
+        : base(nameof(Held))
+    {
+        this.file = file;
+        RegisterComponents();
+    }
+
+    public override Tensor forward(Tensor input)
+    {
+        File.WriteAllText(file, "");
+        if (!SpinWait.SpinUntil(() => !File.Exists(file), Limit))
+        {
+            throw new TimeoutException($"{file} is still there after {Limit}");
+        }
+
+        return input * 2;
+    }
+}
+
 /// <summary>Adds what it was called with the last time.</summary>
 public sealed class Remembers : nn.Module<Tensor, Tensor>
 {

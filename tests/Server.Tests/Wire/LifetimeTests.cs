@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Net.Sockets;
+using System.Reflection;
 using Google.Rpc;
 using Grpc.Core;
 using Grpc.Net.Client;
@@ -178,13 +179,12 @@ public sealed class LifetimeTests : IDisposable
     [Fact]
     public async Task Stop_told_not_to_wait_answers_work_in_flight_and_leaves_it_behind()
     {
-        var server = await RunningServer.StartAsync(options => options.DrainTimeout = TimeSpan.FromMinutes(5));
-
-        // Some seconds on any machine: one step after the other, each too small to share among threads.
-        await Make.ModuleAsync(server, "m", Make.Spec("""{ "type": "LSTM", "args": { "input_size": 1, "hidden_size": 4 } }"""));
-        await server.Tensors.PutTensorAsync(new V1.PutTensorRequest { Id = "t", Tensor = Make.Floats([200_000, 1, 1], new float[200_000]) });
-        var call = server.Execution.ForwardAsync(Make.Forward("m", new V1.Tensor { KeptId = "t" })).ResponseAsync;
-        await Eventually.TrueAsync(() => Task.FromResult(server.Server.Engine.IsBusy));
+        var held = Path.Combine(_directory, "held");
+        var plugIn = typeof(LifetimeTests).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>().Single(attribute => attribute.Key == "Sconce.BrokenPlugIn").Value!;
+        var server = await RunningServer.StartAsync(options => (options.DrainTimeout, options.Engine.PluginDir) = (TimeSpan.FromMinutes(5), plugIn));
+        await Make.ModuleAsync(server, "m", Make.Spec($$"""{ "type": "Held", "args": { "file": "{{held}}" } }"""));
+        var call = server.Execution.ForwardAsync(Make.Forward("m", Make.Floats([1], 1))).ResponseAsync;
+        await Eventually.TrueAsync(() => Task.FromResult(File.Exists(held)));
         using var enough = new CancellationTokenSource(TimeSpan.FromMilliseconds(200));
 
         await server.Server.StopAsync(enough.Token).WaitAsync(TimeSpan.FromSeconds(60));
@@ -194,6 +194,7 @@ public sealed class LifetimeTests : IDisposable
         var refused = (await Refused.OfAsync(call)).Is(StatusCode.Unavailable);
         Assert.Equal("STOPPED", refused.Reason);
         Assert.Empty(server.Errors);
+        File.Delete(held);
         await server.DisposeAsync();
     }
 
