@@ -9,7 +9,7 @@ using Sconce.Engine.Training;
 namespace Sconce.Engine.Execution;
 
 /// <summary>The process's engine: it owns the device, the lanes, the modules, and what callers keep here.</summary>
-public sealed class EngineHost : IAsyncDisposable
+public sealed partial class EngineHost : IAsyncDisposable
 {
     private static readonly TimeSpan SweepEvery = TimeSpan.FromSeconds(1);
 

@@ -19,14 +19,15 @@ internal sealed record HostServices(
     /// <param name="type">Floating dtype of its parameters and buffers; none means float32.</param>
     /// <param name="charge">Grows to what the module takes.</param>
     /// <param name="draw">Runs the building on a random stream.</param>
+    /// <param name="initialise">Whether initial values are drawn; else all tensors are to be filled by the caller.</param>
     /// <exception cref="EngineException">The spec is wrong, or the module does not fit; then nothing is left of it.</exception>
-    public ModuleTree Build(ModuleSpec spec, ElementType type, MemoryCharge charge, Func<Func<ModuleTree>, ModuleTree> draw)
+    public ModuleTree Build(ModuleSpec spec, ElementType type, MemoryCharge charge, Func<Func<ModuleTree>, ModuleTree> draw, bool initialise = true)
     {
         var floatType = type == ElementType.None ? ElementType.Float32 : type;
 
         // What does not fit is refused while it is still a number.
         charge.Resize(ModuleBuilder.EstimateBytes(spec, floatType, Limits, PlugIns));
-        var tree = draw(() => ModuleBuilder.Build(spec, floatType, Limits, PlugIns));
+        var tree = draw(() => ModuleBuilder.Build(spec, floatType, Limits, PlugIns, initialise));
         try
         {
             // What plug-ins take is known when they are made.

@@ -1,5 +1,6 @@
 using Sconce.Engine.Hooks;
 using Sconce.Engine.Modules;
+using Sconce.Engine.Snapshots;
 using Sconce.Engine.Tensors;
 using Sconce.Engine.Training;
 using TorchSharp.Modules;
@@ -13,13 +14,13 @@ namespace Sconce.Engine.Execution;
 internal sealed class ModuleState : IDisposable
 {
     private readonly HostServices _host;
-    private readonly DateTimeOffset _created;
     private readonly RandomStream _random;
     private readonly MemoryCharge _weights;
     private readonly MemoryCharge _gradients;
     private ModuleSummary _summary = null!;
     private long _trainableBytes;
     private bool _deleted;
+    private bool _replaced;
     private ulong _moves;
     private SharedStateFile? _shared;
 
@@ -27,7 +28,7 @@ internal sealed class ModuleState : IDisposable
     public ModuleState(string name, ModuleTree tree, RandomStream random, MemoryCharge weights, HostServices host)
     {
         (Name, Tree, _random, _weights, _host) = (name, tree, random, weights, host);
-        _created = host.Time.GetUtcNow();
+        Created = host.Time.GetUtcNow();
         _gradients = new MemoryCharge(host.Ledger, MemoryUse.Gradients, "the gradients of module", name);
         Graphs = new GraphTable(name, host.Options, host.Time);
         Optimizers = new OptimizerTable(name, tree, host.Ledger);
@@ -39,7 +40,15 @@ internal sealed class ModuleState : IDisposable
 
     public string Name { get; }
 
+    public DateTimeOffset Created { get; private set; }
+
     public ModuleTree Tree { get; }
+
+    /// <summary>Where its random numbers come from.</summary>
+    public RandomStream Random => _random;
+
+    /// <summary>When snapshots are taken by themselves.</summary>
+    public SnapshotPolicy SnapshotPolicy { get; set; } = new();
 
     /// <summary>The live graphs; safe to use from any thread.</summary>
     public GraphTable Graphs { get; }
@@ -83,7 +92,7 @@ internal sealed class ModuleState : IDisposable
     {
         if (_deleted)
         {
-            throw EngineHost.ModuleNotFound(Name);
+            throw _replaced ? Replaced(Name) : EngineHost.ModuleNotFound(Name);
         }
 
         if (ifGeneration is { } expected && expected != Generation)
@@ -247,7 +256,7 @@ internal sealed class ModuleState : IDisposable
         _trainableBytes = trainable;
         _weights.Settle(bytes);
         Volatile.Write(ref _summary, new ModuleSummary(
-            Name, Tree.Root.TypeName, Generation, Tree.Root.Training, elements, bytes, _host.Options.Device, Optimizers.Names, _created, 0));
+            Name, Tree.Root.TypeName, Generation, Tree.Root.Training, elements, bytes, _host.Options.Device, Optimizers.Names, Created, 0));
     }
 
     /// <summary>Runs what may give lazy modules their shapes, which changes the module.</summary>
@@ -347,6 +356,23 @@ internal sealed class ModuleState : IDisposable
         _gradients.Settle(bytes);
     }
 
+    /// <summary>It was made of a snapshot. Its generation is above every one that the module can have had: what was changed after the snapshot is lost, and who knows those changes must be told.</summary>
+    public void Restored(ModuleFacts facts)
+    {
+        // Four million changes in a second are out of reach, and the number stays below 2^53, which JavaScript can hold.
+        var now = (ulong)Math.Max(0, _host.Time.GetUtcNow().ToUnixTimeSeconds()) << 22;
+        (Created, SnapshotPolicy, Generation) = (facts.Created, facts.Policy, Math.Max(now, facts.Generation + 1));
+        Traits = ModuleTraits.Of(Tree);
+        Refresh();
+    }
+
+    /// <summary>Another module takes its place: calls that come after are told to try again.</summary>
+    public void DisposeReplaced()
+    {
+        _replaced = true;
+        Dispose();
+    }
+
     /// <summary>Frees everything; calls that come after are told that the module is gone.</summary>
     public void Dispose()
     {
@@ -360,4 +386,10 @@ internal sealed class ModuleState : IDisposable
         _gradients.Dispose();
         _weights.Dispose();
     }
+
+    private static EngineException Replaced(string name) => new(EngineError.Aborted, "MODULE_RESTORED",
+        $"module {EngineException.Quote(name)} was restored from a snapshot while the call waited; look at it again and decide anew")
+    {
+        Resource = new ResourceRef("module", name),
+    };
 }

@@ -39,6 +39,33 @@ internal sealed class OptimizerTable(string module, ModuleTree tree, MemoryLedge
         }
     }
 
+    /// <summary>All that makes other optimizers go on where these stand; the tensors are theirs.</summary>
+    public IReadOnlyList<RememberedOptimizer> Remember()
+    {
+        var names = new Dictionary<Parameter, string>(ReferenceEqualityComparer.Instance);
+        foreach (var (name, parameter) in ModuleTree.NamedParameters(tree.Root))
+        {
+            names[parameter] = name;
+        }
+
+        return [.. _optimizers.Values.Select(entry => entry.Optimizer.Remember(names))];
+    }
+
+    /// <summary>Takes up an optimizer of a snapshot.</summary>
+    public void Restore(OptimizerMemory memory, IReadOnlyList<(string Key, Tensor Value)> tensors)
+    {
+        var optimizer = HostedOptimizer.Restore(memory, tensors, tree);
+        try
+        {
+            _optimizers.Add(optimizer.Name, (optimizer, new MemoryCharge(ledger, MemoryUse.Optimizers, "the optimizer state of module", module, optimizer.StateBytes)));
+        }
+        catch
+        {
+            optimizer.Dispose();
+            throw;
+        }
+    }
+
     public void Delete(string name)
     {
         var (optimizer, charge) = Entry(name);

@@ -68,6 +68,43 @@ internal sealed class Hook : ISessionOwned, IDisposable
         _operands = [.. other._operands.Select(operand => operand?.clone().DetachFromDisposeScope())];
     }
 
+    /// <summary>A hook that goes on where another stood.</summary>
+    /// <param name="memory">What the other remembered.</param>
+    /// <param name="operands">Tensors of its actions' operands, null where there is none; they change owner.</param>
+    /// <param name="tree">The module.</param>
+    /// <param name="host">Where memory is charged.</param>
+    /// <param name="table">The table that it is registered in.</param>
+    public Hook(HookMemory memory, Tensor?[] operands, ModuleTree tree, HostServices host, HookTable table)
+    {
+        (Spec, Field, _table, _operands, _seeds, Registered) = (memory.Spec, memory.Field, table, operands, [.. memory.Seeds], memory.Registered);
+        (_fires, _failure) = (memory.Fires, memory.Failure);
+        foreach (var (path, visits) in memory.Visits)
+        {
+            if (ModuleTree.Find(tree.Root, path) is { } node)
+            {
+                _visits.Add(node, new VisitCounter(visits));
+            }
+        }
+
+        _charge = new MemoryCharge(host.Ledger, MemoryUse.Hooks, "hook", Id, Spec.HeldBytes + OperandBytes);
+    }
+
+    /// <summary>All that makes another go on where this one stands, but for its operands' tensors.</summary>
+    /// <param name="tree">The module.</param>
+    public HookMemory Remember(ModuleTree tree)
+    {
+        var visits = new Dictionary<string, ulong>(StringComparer.Ordinal);
+        foreach (var (path, node) in ModuleTree.Walk(tree.Root))
+        {
+            if (_visits.TryGetValue(node, out var counter))
+            {
+                visits[path] = counter.Count;
+            }
+        }
+
+        return new HookMemory(Spec, Field, Registered, _seeds, Interlocked.Read(ref _fires), visits, _failure);
+    }
+
     /// <summary>A second hook that acts like another and shares its operands, for a trial. It must not be disposed.</summary>
     /// <param name="other">The other one.</param>
     public Hook(Hook other) =>
@@ -204,10 +241,25 @@ internal sealed class Hook : ISessionOwned, IDisposable
     }
 }
 
+/// <summary>All that makes another hook go on where one stood, but for its operands' tensors.</summary>
+/// <param name="Spec">What was asked for; of operands' tensors the type and shape.</param>
+/// <param name="Field">Where it stood in its request.</param>
+/// <param name="Registered">When it was registered.</param>
+/// <param name="Seeds">Seeds of its actions' noise.</param>
+/// <param name="Fires">Times it has acted, those past its limit too.</param>
+/// <param name="Visits">Visits by the first path of each submodule.</param>
+/// <param name="Failure">Why it was detached; null where it was not.</param>
+internal sealed record HookMemory(
+    HookSpec Spec, string Field, DateTimeOffset Registered, IReadOnlyList<long> Seeds, ulong Fires, IReadOnlyDictionary<string, ulong> Visits, HookFailure? Failure);
+
 /// <summary>Visits of one hook to one submodule.</summary>
-internal sealed class VisitCounter
+/// <param name="first">Visits so far.</param>
+internal sealed class VisitCounter(ulong first = 0)
 {
-    private ulong _next;
+    private ulong _next = first;
+
+    /// <summary>Visits so far.</summary>
+    public ulong Count => Interlocked.Read(ref _next);
 
     public ulong Next() => Interlocked.Increment(ref _next) - 1;
 }

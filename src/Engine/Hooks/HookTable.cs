@@ -1,5 +1,6 @@
 using Sconce.Engine.Execution;
 using Sconce.Engine.Modules;
+using static TorchSharp.torch;
 
 namespace Sconce.Engine.Hooks;
 
@@ -99,6 +100,30 @@ internal sealed class HookTable : IDisposable
         lock (_lock)
         {
             Put(copies);
+        }
+    }
+
+    /// <summary>The hooks that no session owns, detached ones among them, for a snapshot.</summary>
+    public IReadOnlyList<Hook> Lasting => [.. _hooks.Where(hook => hook.Spec.Session.Length == 0)];
+
+    /// <summary>Takes up the hooks of a snapshot.</summary>
+    /// <param name="memories">What they remembered, each with its operands' tensors, which change owner.</param>
+    public void Restore(IReadOnlyList<(HookMemory Memory, Tensor?[] Operands)> memories)
+    {
+        var hooks = new List<Hook>();
+        try
+        {
+            hooks.AddRange(memories.Select(memory => new Hook(memory.Memory, memory.Operands, _tree, _host, this)));
+        }
+        catch
+        {
+            hooks.ForEach(hook => hook.Dispose());
+            throw;
+        }
+
+        lock (_lock)
+        {
+            Put(hooks);
         }
     }
 

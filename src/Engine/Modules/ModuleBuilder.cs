@@ -16,8 +16,8 @@ public static class ModuleBuilder
     public static ModuleTree Build(ModuleSpec spec, ElementType floatType, BuildLimits limits) => Build(spec, floatType, limits, PlugInTypes.None);
 
     /// <summary>The same, where the spec may name types of plug-ins.</summary>
-    internal static ModuleTree Build(ModuleSpec spec, ElementType floatType, BuildLimits limits, PlugInTypes plugIns) =>
-        Build(spec, floatType, new BuildContext(onMeta: false, initialise: true, limits) { PlugIns = plugIns });
+    internal static ModuleTree Build(ModuleSpec spec, ElementType floatType, BuildLimits limits, PlugInTypes plugIns, bool initialise = true) =>
+        Build(spec, floatType, new BuildContext(onMeta: false, initialise, limits) { PlugIns = plugIns });
 
     /// <summary>Bytes that parameters and buffers of a spec take, learnt without taking them.</summary>
     /// <param name="spec">What would be built.</param>

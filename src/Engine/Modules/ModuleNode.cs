@@ -146,7 +146,14 @@ public abstract class ModuleNode : IDisposable
     internal virtual void SetMode(bool mode, bool isTarget) => _mode = mode;
 
     /// <summary>What Train asked for last, whatever the policy holds.</summary>
-    private protected bool Mode { set => _mode = value; }
+    internal bool Mode { get => _mode; private protected set => _mode = value; }
+
+    /// <summary>Takes up a mode that a snapshot has; its parts have theirs.</summary>
+    internal void RestoreMode(bool mode)
+    {
+        _mode = mode;
+        ModeChanged();
+    }
 
     /// <summary>Called when <see cref="Training"/> may have changed other than by <see cref="SetMode"/>.</summary>
     private protected virtual void ModeChanged()

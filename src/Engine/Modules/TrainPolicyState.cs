@@ -101,6 +101,13 @@ public sealed class TrainPolicyState
         }
     }
 
+    /// <summary>Takes up the policy of a snapshot. Parts that it names may have gone since it was set.</summary>
+    internal void Restore(bool normEval, IReadOnlyList<string> frozen, IReadOnlyList<TrainRule> rules)
+    {
+        (NormEval, Frozen, Rules) = (normEval, frozen, rules);
+        Apply();
+    }
+
     /// <summary>Takes what another tree's policy says of the part that was copied from it; the nodes already hold their flags.</summary>
     internal void TakeFrom(TrainPolicyState other, string path)
     {

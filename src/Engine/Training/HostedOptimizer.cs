@@ -199,6 +199,65 @@ public sealed class HostedOptimizer : IDisposable
         OptimizerStates.Load(RuleWithState(), _groups, state, field);
     }
 
+    /// <summary>All that makes another go on where this one stands.</summary>
+    /// <param name="names">Names of the parameters as they are now.</param>
+    internal RememberedOptimizer Remember(IReadOnlyDictionary<Parameter, string> names)
+    {
+        var (tensors, scalars) = _rule is PerParameterRule rule && OptimizerStates.Read(rule, _groups) is var state ? (state.Tensors, state.Scalars)
+            : _lbfgs?.Remember() ?? ([], new Dictionary<string, double>());
+        var groups = _groups.Select(group => new GroupDescription([.. group.Parameters.Select(parameter => names[parameter.Parameter])], group.Options.Copy()));
+        return new(new OptimizerMemory(Name, Type, _args, [.. groups], Steps, scalars, Scheduler?.Remember()), tensors);
+    }
+
+    /// <summary>An optimizer that goes on where another stood.</summary>
+    /// <param name="memory">What the other remembered.</param>
+    /// <param name="tensors">The other's tensors; they are copied.</param>
+    /// <param name="tree">The module.</param>
+    /// <exception cref="EngineException">It does not fit the module.</exception>
+    internal static HostedOptimizer Restore(OptimizerMemory memory, IReadOnlyList<(string Key, Tensor Value)> tensors, ModuleTree tree)
+    {
+        var rule = OptimizerTypes.Find(memory.Type, "type");
+        var optimizer = new HostedOptimizer(memory.Name, rule, memory.Args, tree) { Steps = memory.Steps };
+        try
+        {
+            foreach (var remembered in memory.Groups)
+            {
+                optimizer.RestoreScheduler(memory.Scheduler);
+                var declared = rule.Arguments.Select(argument => argument.Name).ToHashSet(StringComparer.Ordinal);
+                var options = Bind(rule, remembered.Options.Where(option => declared.Contains(option.Key)).ToDictionary(option => option.Key, option => option.Value), "options");
+                if (remembered.Options.TryGetValue("initial_lr", out var initial))
+                {
+                    options.InitialLearningRate = (double)initial!;
+                }
+
+                var group = new OptimizerGroup([.. remembered.Parameters.Select(name => new NamedParameter(name, ModuleTree.FindParameter(tree.Root, name)
+                    ?? throw EngineException.Precondition("SNAPSHOT_MISMATCH", $"optimizer {EngineException.Quote(memory.Name)} steps {EngineException.Quote(name)}, which the module has not")))], options);
+                optimizer._groups.Add(group);
+                optimizer._options.Add(options);
+                OptimizerStates.Initialize(rule, group);
+            }
+
+            optimizer.RestoreScheduler(memory.Scheduler);
+            if (rule is PerParameterRule steps)
+            {
+                var first = 0;
+                var groups = memory.Groups.Select(group => new StateGroup([.. Enumerable.Range((first += group.Parameters.Count) - group.Parameters.Count, group.Parameters.Count)], group.Options));
+                OptimizerStates.Load(steps, optimizer._groups, new OptimizerStateDict([.. groups], tensors, memory.Scalars), $"optimizer {EngineException.Quote(memory.Name)}");
+            }
+            else if (tensors.Count + memory.Scalars.Count > 0)
+            {
+                optimizer._lbfgs = Lbfgs.Restore(optimizer._groups[0].Parameters, tensors, memory.Scalars);
+            }
+
+            return optimizer;
+        }
+        catch
+        {
+            optimizer.Dispose();
+            throw;
+        }
+    }
+
     /// <summary>After a conversion of the module: state tensors take the dtype and device that their parameter has now.</summary>
     public void ConvertState()
     {
@@ -232,6 +291,15 @@ public sealed class HostedOptimizer : IDisposable
         foreach (var group in _groups)
         {
             group.Dispose();
+        }
+    }
+
+    // A schedule is made for the groups that there are when it is made.
+    private void RestoreScheduler(SchedulerMemory? memory)
+    {
+        if (memory?.Groups == _groups.Count && Scheduler is null)
+        {
+            Scheduler = HostedScheduler.Restore(memory, _options);
         }
     }
 

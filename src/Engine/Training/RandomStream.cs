@@ -1,3 +1,4 @@
+using Sconce.Engine.Tensors;
 using static TorchSharp.torch;
 
 namespace Sconce.Engine.Training;
@@ -32,6 +33,33 @@ public sealed class RandomStream : IDisposable
         lock (Drawing)
         {
             Keep(generator.get_state());
+        }
+    }
+
+    /// <summary>The state from which the next draw comes: its own, or the process's where it has none. In the caller's dispose scope.</summary>
+    internal Tensor Snapshot()
+    {
+        lock (Drawing)
+        {
+            return _state?.clone() ?? random.get_rng_state();
+        }
+    }
+
+    /// <summary>Goes on from a state that <see cref="Snapshot"/> gave; from then on it is the module's own.</summary>
+    /// <param name="state">The state; copied.</param>
+    /// <exception cref="EngineException">It is no state of this libtorch's generator, which would end the process.</exception>
+    internal void Restore(Tensor state)
+    {
+        lock (Drawing)
+        {
+            using var expected = random.get_rng_state();
+            if (state.dtype != expected.dtype || !state.shape.AsSpan().SequenceEqual(expected.shape))
+            {
+                throw EngineException.Precondition("SNAPSHOT_MISMATCH",
+                    $"the state of a random generator is {expected.numel()} bytes here, and {state.numel()} elements of {state.dtype.ToElementType().Name()} were saved: by another libtorch");
+            }
+
+            Keep(state.clone());
         }
     }
 

@@ -93,6 +93,54 @@ internal sealed class Lbfgs(IReadOnlyList<NamedParameter> members) : IDisposable
         }
     }
 
+    /// <summary>All that makes another go on where this one stands; the tensors are its own.</summary>
+    public (IReadOnlyList<(string Key, Tensor Value)> Tensors, IReadOnlyDictionary<string, double> Scalars) Remember()
+    {
+        var tensors = new List<(string, Tensor)>();
+        var scalars = new Dictionary<string, double>(StringComparer.Ordinal)
+        {
+            ["iterations"] = _iterations, ["step_length"] = _stepLength, ["diagonal"] = _diagonal, ["previous_loss"] = _previousLoss, ["history"] = _history.Count,
+        };
+        foreach (var (name, tensor) in new[] { ("gradient", _gradient), ("previous_gradient", _previousGradient), ("direction", _direction) })
+        {
+            if (tensor is not null)
+            {
+                tensors.Add((name, tensor));
+            }
+        }
+
+        for (var i = 0; i < _history.Count; i++)
+        {
+            tensors.Add(($"history.{i}.change", _history[i].Change));
+            tensors.Add(($"history.{i}.step", _history[i].Step));
+            scalars[$"history.{i}.ro"] = _history[i].Ro;
+        }
+
+        return (tensors, scalars);
+    }
+
+    /// <summary>One that goes on where another stood.</summary>
+    /// <param name="members">The parameters.</param>
+    /// <param name="tensors">What <see cref="Remember"/> gave; copied.</param>
+    /// <param name="scalars">The same.</param>
+    public static Lbfgs Restore(IReadOnlyList<NamedParameter> members, IReadOnlyList<(string Key, Tensor Value)> tensors, IReadOnlyDictionary<string, double> scalars)
+    {
+        var given = tensors.ToDictionary(entry => entry.Key, entry => entry.Value, StringComparer.Ordinal);
+        var made = new Lbfgs(members)
+        {
+            _iterations = (long)scalars["iterations"], _stepLength = scalars["step_length"], _diagonal = scalars["diagonal"], _previousLoss = scalars["previous_loss"],
+            _gradient = Copy("gradient"), _previousGradient = Copy("previous_gradient"), _direction = Copy("direction"),
+        };
+        for (var i = 0; i < scalars["history"]; i++)
+        {
+            made._history.Add((Copy($"history.{i}.change")!, Copy($"history.{i}.step")!, scalars[$"history.{i}.ro"]));
+        }
+
+        return made;
+
+        Tensor? Copy(string name) => given.TryGetValue(name, out var tensor) ? tensor.clone().DetachFromDisposeScope() : null;
+    }
+
     private IEnumerable<Tensor> Remembered() => _history.SelectMany(entry => new[] { entry.Change, entry.Step })
         .Concat(new[] { _gradient, _previousGradient, _direction }.OfType<Tensor>()).Distinct<Tensor>(ModuleTree.Same);
 

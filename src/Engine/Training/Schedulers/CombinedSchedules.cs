@@ -61,6 +61,17 @@ internal sealed class SequentialSchedule(IReadOnlyList<OptionSet> groups, IReadO
         }
     }
 
+    public override IReadOnlyList<double> Remember() => [.. base.Remember(), .. schedules.SelectMany(schedule => schedule.Remember())];
+
+    protected override void Recall(Queue<double> memory)
+    {
+        base.Recall(memory);
+        foreach (var schedule in schedules)
+        {
+            Recall(schedule, memory);
+        }
+    }
+
     protected override double Rate(int index, OptionSet group) => group.LearningRate;
 
     private (int Index, bool AtMilestone) MilestoneAt(long epoch)
@@ -82,6 +93,17 @@ internal sealed class ChainedSchedule(IReadOnlyList<OptionSet> groups, IReadOnly
     public override void Restart() => Each(schedule => schedule.Restart());
 
     public override void Undo() => Each(schedule => schedule.Undo());
+
+    public override IReadOnlyList<double> Remember() => [.. base.Remember(), .. schedules.SelectMany(schedule => schedule.Remember())];
+
+    protected override void Recall(Queue<double> memory)
+    {
+        base.Recall(memory);
+        foreach (var schedule in schedules)
+        {
+            Recall(schedule, memory);
+        }
+    }
 
     protected override double Rate(int index, OptionSet group) => group.LearningRate;
 

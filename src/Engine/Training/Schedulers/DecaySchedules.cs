@@ -104,6 +104,14 @@ internal sealed class WarmRestartsSchedule(IReadOnlyList<OptionSet> groups, Opti
         base.Undo();
     }
 
+    public override IReadOnlyList<double> Remember() => [.. base.Remember(), _period, _at];
+
+    protected override void Recall(Queue<double> memory)
+    {
+        base.Recall(memory);
+        (_period, _at) = (memory.Dequeue(), memory.Dequeue());
+    }
+
     protected override double Rate(int index, OptionSet group)
     {
         var least = args.Number("eta_min");

@@ -4,8 +4,7 @@ namespace Sconce.Engine.Training.Schedulers;
 
 /// <summary>Sets the learning rate of each parameter group, step by step.</summary>
 /// <remarks>
-/// The arithmetic is PyTorch's chainable form: it starts from the rate that a group has now, so that a rate set from outside stays set. It
-/// depends on nothing but the number of steps (and metrics) since the start, so replaying them restores it.
+/// The arithmetic is PyTorch's chainable form: it starts from the rate that a group has now, so that a rate set from outside stays set.
 /// </remarks>
 internal abstract class LearningRateSchedule(IReadOnlyList<OptionSet> groups)
 {
@@ -48,6 +47,27 @@ internal abstract class LearningRateSchedule(IReadOnlyList<OptionSet> groups)
 
     /// <summary>One step back without a change of rates; what <c>SequentialLR</c> does before it starts.</summary>
     public virtual void Undo() => Epoch--;
+
+    /// <summary>What it has counted and seen, as numbers; the rates themselves are the groups'.</summary>
+    public virtual IReadOnlyList<double> Remember() => [Epoch];
+
+    /// <summary>Takes that up again, in the place of a start.</summary>
+    /// <param name="memory">What <see cref="Remember"/> gave, of a schedule that was made alike.</param>
+    public void Recall(IReadOnlyList<double> memory)
+    {
+        if (memory.Count != Remember().Count)
+        {
+            throw new ArgumentException($"{memory.Count} numbers were given; this schedule remembers {Remember().Count}", nameof(memory));
+        }
+
+        Recall(new Queue<double>(memory));
+    }
+
+    /// <summary>Takes its own numbers from the front.</summary>
+    protected virtual void Recall(Queue<double> memory) => Epoch = (long)memory.Dequeue();
+
+    /// <summary>Has a part take its numbers.</summary>
+    protected static void Recall(LearningRateSchedule part, Queue<double> memory) => part.Recall(memory);
 
     /// <summary>Remembers the first rate of a group, unless a scheduler before this one did (as PyTorch: <c>setdefault("initial_lr")</c>).</summary>
     public static void Adopt(OptionSet group) => group.InitialLearningRate = group.InitialLearningRate;

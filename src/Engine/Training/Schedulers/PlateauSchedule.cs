@@ -39,6 +39,14 @@ internal sealed class PlateauSchedule(IReadOnlyList<OptionSet> groups, OptionSet
         }
     }
 
+    public override IReadOnlyList<double> Remember() => [.. base.Remember(), _best, _bad, _cooldown];
+
+    protected override void Recall(Queue<double> memory)
+    {
+        base.Recall(memory);
+        (_best, _bad, _cooldown) = (memory.Dequeue(), (long)memory.Dequeue(), (long)memory.Dequeue());
+    }
+
     protected override double Rate(int index, OptionSet group)
     {
         var lower = Math.Max(group.LearningRate * args.Number("factor"), index < _least.Length ? _least[index] : 0);
