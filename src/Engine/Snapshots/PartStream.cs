@@ -1,0 +1,139 @@
+using System.Buffers;
+
+namespace Sconce.Engine.Snapshots;
+
+/// <summary>What a part's writer writes to: a new file, and the digest of it. Large pieces go to both at once, from where they lie; small ones are collected.</summary>
+internal sealed class PartStream(IDiskWriter file, RunningDigest digest, CancellationToken cancellation) : Stream
+{
+    private const int BufferSize = 1 << 20;
+
+    // A call that is cancelled ends after so much.
+    private const int Piece = 1 << 23;
+
+    private byte[]? _buffer = ArrayPool<byte>.Shared.Rent(BufferSize);
+    private int _buffered;
+    private long _length;
+    private Exception? _failure;
+
+    public override bool CanRead => false;
+
+    public override bool CanSeek => false;
+
+    public override bool CanWrite => _buffer is not null;
+
+    public override long Length => _length;
+
+    public override long Position { get => _length; set => throw new NotSupportedException(); }
+
+    public override void Write(ReadOnlySpan<byte> bytes)
+    {
+        ObjectDisposedException.ThrowIf(_buffer is null, this);
+        if (bytes.Length > BufferSize - _buffered)
+        {
+            Drain();
+        }
+
+        if (bytes.Length >= BufferSize)
+        {
+            Put(bytes);
+        }
+        else
+        {
+            bytes.CopyTo(_buffer.AsSpan(_buffered));
+            _buffered += bytes.Length;
+        }
+
+        _length += bytes.Length;
+    }
+
+    public override void Write(byte[] buffer, int offset, int count) => Write(buffer.AsSpan(offset, count));
+
+    public override void WriteByte(byte value) => Write([value]);
+
+    // What makes it durable comes at the end of the part, once.
+    public override void Flush()
+    {
+    }
+
+    /// <summary>Makes the file durable and gives its digest. A failure that the writer met and swallowed is thrown here again.</summary>
+    public string Finish()
+    {
+        Drain();
+        if (_failure is { } failure)
+        {
+            throw new IOException(failure.Message, failure) { HResult = failure.HResult };
+        }
+
+        cancellation.ThrowIfCancellationRequested();
+        file.Flush();
+        return digest.Take();
+    }
+
+    public override int Read(byte[] buffer, int offset, int count) => throw new NotSupportedException();
+
+    public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
+
+    public override void SetLength(long value) => throw new NotSupportedException();
+
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing && _buffer is { } buffer)
+        {
+            _buffer = null;
+            ArrayPool<byte>.Shared.Return(buffer);
+        }
+
+        base.Dispose(disposing);
+    }
+
+    private void Drain()
+    {
+        if (_buffered > 0)
+        {
+            var bytes = _buffer.AsSpan(0, _buffered);
+            _buffered = 0;
+            Put(bytes);
+        }
+    }
+
+    private unsafe void Put(ReadOnlySpan<byte> bytes)
+    {
+        if (bytes.Length < BufferSize / 2)
+        {
+            // Shorter than what it takes to wake a thread.
+            digest.Append(bytes);
+            ToDisk(bytes);
+            return;
+        }
+
+        fixed (byte* start = bytes)
+        {
+            digest.Begin(start, bytes.Length);
+            try
+            {
+                for (var offset = 0; offset < bytes.Length; offset += Piece)
+                {
+                    ToDisk(bytes.Slice(offset, Math.Min(Piece, bytes.Length - offset)));
+                }
+            }
+            finally
+            {
+                digest.End();
+            }
+        }
+    }
+
+    private void ToDisk(ReadOnlySpan<byte> bytes)
+    {
+        cancellation.ThrowIfCancellationRequested();
+        try
+        {
+            file.Write(bytes);
+        }
+        catch (Exception exception)
+        {
+            _failure = exception;
+            throw;
+        }
+    }
+}
