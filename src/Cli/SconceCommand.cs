@@ -50,6 +50,7 @@ internal static partial class SconceCommand
             new ToCommand(terminal),
             new ApplyCommand(terminal),
             new StateCommand(terminal),
+            new SnapshotCommand(terminal),
             new DeleteCommand(terminal),
             new VersionCommand(terminal),
         };

@@ -137,6 +137,21 @@ public sealed class SconceClient : IAsyncDisposable, IDisposable
         return (await _rpc.UnaryAsync(_rpc.Modules.ListModulesAsync, request, _settings, cancellationToken).ConfigureAwait(false)).Modules;
     }
 
+    /// <summary>The snapshots of all modules, by module, the oldest first. Those of one module: <see cref="RemoteModule.ListSnapshotsAsync"/>.</summary>
+    /// <param name="cancellationToken">Stops waiting.</param>
+    public Task<ListSnapshotsResponse> ListSnapshotsAsync(CancellationToken cancellationToken = default) =>
+        _rpc.UnaryAsync(_rpc.State.ListSnapshotsAsync, new ListSnapshotsRequest(), _settings, cancellationToken);
+
+    /// <summary>Deletes a snapshot for good. Its module stays; without snapshots it is not durable any more.</summary>
+    /// <param name="snapshot">Its id.</param>
+    /// <param name="cancellationToken">Stops waiting.</param>
+    public Task DeleteSnapshotAsync(string snapshot, CancellationToken cancellationToken = default)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(snapshot);
+        var request = new DeleteSnapshotRequest { Snapshot = snapshot, RequestId = Rpc.RequestId(_settings) };
+        return _rpc.UnaryAsync(_rpc.State.DeleteSnapshotAsync, request, _settings, cancellationToken);
+    }
+
     /// <summary>Keeps a tensor on the server, to be used as an input by reference.</summary>
     /// <param name="tensor">The tensor.</param>
     /// <param name="id">Id to keep it under; empty lets the server choose.</param>

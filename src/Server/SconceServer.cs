@@ -2,6 +2,7 @@ using Microsoft.AspNetCore.Builder;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
+using Sconce.Engine;
 using Sconce.Engine.Execution;
 using Sconce.Server.Configuration;
 using Sconce.Server.Hosting;
@@ -99,7 +100,7 @@ public sealed class SconceServer : IAsyncDisposable
         var application = builder.Build();
         try
         {
-            var engine = application.Services.GetRequiredService<EngineHost>();
+            var engine = EngineOf(application.Services);
             var logger = application.Services.GetRequiredService<ILogger<SconceServer>>();
             Announce(logger, options, engine);
             application.MapSconce(options);
@@ -146,6 +147,19 @@ public sealed class SconceServer : IAsyncDisposable
     {
         await _application.StopAsync().ConfigureAwait(false);
         await _application.DisposeAsync().ConfigureAwait(false);
+    }
+
+    private static EngineHost EngineOf(IServiceProvider services)
+    {
+        try
+        {
+            return services.GetRequiredService<EngineHost>();
+        }
+        catch (EngineException exception)
+        {
+            // The directory for snapshots.
+            throw new ConfigurationException([exception.Message]);
+        }
     }
 
     private static void Announce(ILogger logger, SconceServerOptions options, EngineHost engine)

@@ -5,6 +5,20 @@ namespace Sconce.Engine.Execution;
 /// <content>Modules out of snapshots.</content>
 public sealed partial class EngineHost
 {
+    /// <summary>The modules that are on disk.</summary>
+    /// <exception cref="EngineException">The host has no directory for them.</exception>
+    public DurableModules Durable => _services.Durable
+        ?? throw EngineException.Precondition("SNAPSHOTS_OFF", "this server keeps no snapshots: its operator has not set data; GetStateDict reads weights over the wire");
+
+    /// <summary>Whether the host has a directory for snapshots.</summary>
+    public bool IsDurable => _services.Durable is not null;
+
+    /// <summary>Whether modules of the last run are still to be restored (<see cref="DurableModules.RestoreAllAsync"/>).</summary>
+    public bool IsRestoring => _services.Durable is { IsRestoring: true };
+
+    /// <summary>Whether there is a module of a name still, and not another that was made under it since.</summary>
+    internal bool Holds(string name, DateTimeOffset created) => _modules.TryGetValue(name, out var module) && module.State.Created == created;
+
     /// <summary>Makes a module of what a snapshot holds, in the place of the one that has the name.</summary>
     /// <param name="name">The name that it is to have.</param>
     /// <param name="image">What the snapshot holds; read while the call runs, and stays the caller's.</param>
@@ -26,7 +40,7 @@ public sealed partial class EngineHost
             }, cancellationToken).ConfigureAwait(false);
         }
 
-        Reserve(name);
+        Reserve(name, isRestored: true);
         try
         {
             return Publish(await Run(() => Restored(name, image), cancellationToken).ConfigureAwait(false));

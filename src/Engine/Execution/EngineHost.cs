@@ -3,6 +3,7 @@ using Microsoft.Extensions.Logging;
 using Sconce.Engine.Catalog;
 using Sconce.Engine.Modules;
 using Sconce.Engine.PlugIns;
+using Sconce.Engine.Snapshots;
 using Sconce.Engine.Tensors;
 using Sconce.Engine.Training;
 
@@ -31,6 +32,7 @@ public sealed partial class EngineHost : IAsyncDisposable
     /// <param name="time">The clock; null takes the system's.</param>
     /// <exception cref="ArgumentException">An option is wrong.</exception>
     /// <exception cref="TorchLoadException">libtorch cannot be loaded.</exception>
+    /// <exception cref="EngineException">The directory for snapshots cannot be used, or another process has it.</exception>
     public EngineHost(EngineOptions options, ILoggerFactory? loggers = null, TimeProvider? time = null)
     {
         ArgumentNullException.ThrowIfNull(options);
@@ -51,6 +53,12 @@ public sealed partial class EngineHost : IAsyncDisposable
         _services = new HostServices(
             options, new LanePool(options.Lanes), new Admission(options), ledger, sessions, new KeptTensors(options, ledger, sessions, time), plugIns,
             new ApiUsage(_log), time, _log, name => _modules.GetValueOrDefault(name));
+        if (options.Data.Length > 0)
+        {
+            var log = (loggers ?? Microsoft.Extensions.Logging.Abstractions.NullLoggerFactory.Instance).CreateLogger<DurableModules>();
+            _services.Durable = new DurableModules(this, SnapshotStore.Open(options.Data, time, log), log);
+        }
+
         _gate = new Gate(_services.Lanes, _services.Admission, "");
         _idle = new IdleMemory(ledger, _services.Lanes);
         _sweeper = time.CreateTimer(static host => ((EngineHost)host!).Sweep(), this, SweepEvery, SweepEvery);
@@ -148,7 +156,7 @@ public sealed partial class EngineHost : IAsyncDisposable
         return [.. _modules.Values.Where(module => module.Name.StartsWith(prefix, StringComparison.Ordinal)).OrderBy(module => module.Name, StringComparer.Ordinal)];
     }
 
-    /// <summary>Deletes a module after the calls before this one; frees its memory, graphs and optimizers.</summary>
+    /// <summary>Deletes a module after the calls before this one; frees its memory, graphs and optimizers, and deletes its snapshots.</summary>
     /// <param name="name">Its name.</param>
     /// <param name="ifGeneration">The generation that it must be at; null takes any.</param>
     /// <param name="cancellationToken">Takes the call back while it waits.</param>
@@ -162,6 +170,10 @@ public sealed partial class EngineHost : IAsyncDisposable
             module.State.Dispose();
             return true;
         }, cancellationToken).ConfigureAwait(false);
+        if (_services.Durable is { } durable)
+        {
+            await durable.ForgetAsync(name).ConfigureAwait(false);
+        }
     }
 
     /// <summary>Copies a module or a submodule into a new, independent module (<c>copy.deepcopy</c>).</summary>
@@ -281,6 +293,7 @@ public sealed partial class EngineHost : IAsyncDisposable
         }
 
         _modules.Clear();
+        _services.Durable?.Dispose();
     }
 
     internal static EngineException ModuleNotFound(string name) => EngineException.NotFound("module", name, "ListModules lists those that are held");
@@ -304,6 +317,12 @@ public sealed partial class EngineHost : IAsyncDisposable
         {
             Log.DrainTimedOut(_log, exception is TimeoutException ? limit : _services.Time.GetElapsedTime(started));
             _services.Lanes.CutAll(Admission.Stopped);
+            return;
+        }
+
+        if (_services.Durable is { } durable)
+        {
+            await durable.DrainAsync(_modules.Values).ConfigureAwait(false);
         }
     }
 
@@ -332,8 +351,17 @@ public sealed partial class EngineHost : IAsyncDisposable
         return call.Task;
     }
 
-    private void Reserve(string name)
+    private void Reserve(string name, bool isRestored = false)
     {
+        if (!isRestored && !_modules.ContainsKey(name) && _services.Durable?.HasSnapshots(name) == true)
+        {
+            throw new EngineException(EngineError.AlreadyExists, "SNAPSHOTS_EXIST",
+                $"there is no module {EngineException.Quote(name)}, but there are snapshots of one; RestoreSnapshot brings it back, DeleteSnapshot deletes them, or choose another name")
+            {
+                Resource = new ResourceRef("snapshot", name),
+            };
+        }
+
         lock (_naming)
         {
             if (_modules.ContainsKey(name) || _reserved.Contains(name))

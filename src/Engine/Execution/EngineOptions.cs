@@ -76,6 +76,9 @@ public sealed class EngineOptions
     /// <summary>Directory for the files of ShareMemory, e.g. <c>/dev/shm</c>; empty refuses them.</summary>
     public string SharedMemoryDir { get; set; } = "";
 
+    /// <summary>Directory for snapshots of modules, made where it is missing; empty keeps none. One process has it at a time.</summary>
+    public string Data { get; set; } = "";
+
     /// <summary>Directory of plug-ins, .NET assemblies with module types of their own; empty loads none. It is code that the server runs: only the operator
     /// should be able to write there.</summary>
     public string PluginDir { get; set; } = "";

@@ -2,6 +2,7 @@ using Microsoft.Extensions.Logging;
 using Sconce.Engine.Catalog;
 using Sconce.Engine.Modules;
 using Sconce.Engine.PlugIns;
+using Sconce.Engine.Snapshots;
 using Sconce.Engine.Tensors;
 
 namespace Sconce.Engine.Execution;
@@ -11,6 +12,9 @@ internal sealed record HostServices(
     EngineOptions Options, LanePool Lanes, Admission Admission, MemoryLedger Ledger, SessionTable Sessions, KeptTensors Tensors, PlugInTypes PlugIns, ApiUsage Usage, TimeProvider Time,
     ILogger Logger, Func<string, HostedModule?> FindModule)
 {
+    /// <summary>The modules that are on disk; null where the host has no directory for them.</summary>
+    public DurableModules? Durable { get; set; }
+
     /// <summary>How large a module may be.</summary>
     public BuildLimits Limits { get; } = new(Options.MaxSpecDepth, Options.MaxSubmodules);
 

@@ -5,6 +5,22 @@ namespace Sconce.Engine.Execution;
 /// <content>Snapshots.</content>
 public sealed partial class HostedModule
 {
+    /// <summary>When snapshots are taken by themselves.</summary>
+    /// <param name="cancellationToken">Takes the call back while it waits.</param>
+    public Task<SnapshotPolicy> GetSnapshotPolicyAsync(CancellationToken cancellationToken) => Read(() => _state.SnapshotPolicy, cancellationToken);
+
+    /// <summary>Sets when snapshots are taken by themselves.</summary>
+    /// <param name="policy">The policy.</param>
+    /// <param name="ifGeneration">The generation that the module must be at; null takes any.</param>
+    /// <param name="cancellationToken">Takes the call back while it waits.</param>
+    /// <exception cref="EngineException">The policy makes no sense, or the host has no directory for snapshots.</exception>
+    public Task<SnapshotPolicy> SetSnapshotPolicyAsync(SnapshotPolicy policy, ulong? ifGeneration, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(policy);
+        policy.Check();
+        return Change(ifGeneration, () => _state.SnapshotPolicy = policy, cancellationToken);
+    }
+
     /// <summary>Copies all of the module, for a snapshot. The module is busy for the copy alone.</summary>
     /// <param name="ifGeneration">The generation that the module must be at; null takes any.</param>
     /// <param name="cancellationToken">Takes the call back while it waits.</param>

@@ -162,7 +162,7 @@ public sealed partial class HostedModule
                 _state.SettleGradients();
             }
 
-            _state.Stepped();
+            _state.StepTaken();
             return new OptimizerStepOutcome(_state.Generation, found.Steps, norm);
         }, cancellationToken);
 

@@ -22,6 +22,7 @@ internal sealed class ModuleState : IDisposable
     private bool _deleted;
     private bool _replaced;
     private ulong _moves;
+    private long _stepsSaved;
     private SharedStateFile? _shared;
 
     /// <summary>Takes over a tree and the charge for it.</summary>
@@ -47,8 +48,11 @@ internal sealed class ModuleState : IDisposable
     /// <summary>Where its random numbers come from.</summary>
     public RandomStream Random => _random;
 
-    /// <summary>When snapshots are taken by themselves.</summary>
+    /// <summary>When snapshots are taken by themselves. Whoever sets it has the module alone.</summary>
     public SnapshotPolicy SnapshotPolicy { get; set; } = new();
+
+    /// <summary>Steps that its optimizers have taken, those of deleted ones among them.</summary>
+    public long Steps { get; private set; }
 
     /// <summary>The live graphs; safe to use from any thread.</summary>
     public GraphTable Graphs { get; }
@@ -184,6 +188,17 @@ internal sealed class ModuleState : IDisposable
     {
         Generation++;
         Graphs.Invalidate();
+    }
+
+    /// <summary>An optimizer has stepped; a snapshot may be due.</summary>
+    public void StepTaken()
+    {
+        Stepped();
+        Steps++;
+        if (SnapshotPolicy.EverySteps > 0 && _host.Durable is { } durable && Steps - _stepsSaved >= SnapshotPolicy.EverySteps && durable.TrySaveStep(this))
+        {
+            _stepsSaved = Steps;
+        }
     }
 
     /// <summary>Runs a step; one that ended half-way has changed the module too.</summary>
@@ -362,6 +377,7 @@ internal sealed class ModuleState : IDisposable
         // Four million changes in a second are out of reach, and the number stays below 2^53, which JavaScript can hold.
         var now = (ulong)Math.Max(0, _host.Time.GetUtcNow().ToUnixTimeSeconds()) << 22;
         (Created, SnapshotPolicy, Generation) = (facts.Created, facts.Policy, Math.Max(now, facts.Generation + 1));
+        Steps = _stepsSaved = facts.Steps;
         Traits = ModuleTraits.Of(Tree);
         Refresh();
     }

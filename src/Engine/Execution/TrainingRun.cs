@@ -32,7 +32,7 @@ internal static class TrainingRun
         var batch = new TrainingBatch(state.Tree.Find(call.Path), call.Path, tensors.Arguments(call.Inputs), loss, Targets(tensors, call.Inputs), call.ReturnOutput) { MaxAnswerBytes = state.MaxAnswerBytes, Memory = memory, Hooks = hooks };
         state.ChargeGradients();
         var outcome = state.OrStepped(() => OrRestored(state, () => TrainingStep.Run(state.Tree, batch, new StepOptions(optimizer, call.ZeroGrad, call.Clip, call.SchedulerStep))));
-        state.Stepped();
+        state.StepTaken();
         return new StepResult
         {
             Loss = outcome.Loss,

@@ -31,4 +31,13 @@ internal static partial class Log
 
     [LoggerMessage(1309, LogLevel.Information, "Saved the snapshot {Snapshot} of module {Module}: {Bytes} bytes in {Elapsed}")]
     public static partial void Saved(ILogger logger, string snapshot, string module, long bytes, TimeSpan elapsed);
+
+    [LoggerMessage(1310, LogLevel.Information, "Restored {Number} of {Total}: module {Module} from snapshot {Snapshot}, at step {Step}, in {Elapsed}")]
+    public static partial void Restored(ILogger logger, int number, int total, string module, string snapshot, long step, TimeSpan elapsed);
+
+    [LoggerMessage(1311, LogLevel.Error, "Module {Module}, {Number} of {Total}, could not be restored; its snapshots stay, and RestoreSnapshot tries again")]
+    public static partial void NotRestored(ILogger logger, Exception exception, int number, int total, string module);
+
+    [LoggerMessage(1312, LogLevel.Error, "Module {Module} could not be saved ({Reason}); the snapshots before it stay")]
+    public static partial void NotSaved(ILogger logger, Exception exception, string module, string reason);
 }

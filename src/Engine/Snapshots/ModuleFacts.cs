@@ -52,13 +52,13 @@ internal sealed record ModuleFacts
     /// <summary>When snapshots are taken by themselves.</summary>
     public SnapshotPolicy Policy { get; init; } = new();
 
-    /// <summary>Steps of its optimizers, all together.</summary>
-    public long Steps => Optimizers.Sum(optimizer => optimizer.Steps);
+    /// <summary>Steps that its optimizers have taken, those of deleted ones among them.</summary>
+    public required long Steps { get; init; }
 }
 
 /// <summary>When snapshots of a module are taken by themselves, and how many are kept.</summary>
 /// <param name="EverySteps">After so many optimizer steps; 0 for never.</param>
-/// <param name="OnDrain">When the host drains, where the module has changed since the last one.</param>
+/// <param name="OnDrain">When the host drains.</param>
 /// <param name="KeepLast">How many of the newest are kept; at least 1.</param>
 public sealed record SnapshotPolicy(long EverySteps = 0, bool OnDrain = false, int KeepLast = SnapshotPolicy.DefaultKeepLast)
 {
@@ -78,9 +78,17 @@ public sealed record SnapshotPolicy(long EverySteps = 0, bool OnDrain = false, i
             throw EngineException.Invalid($"{field}.every_steps", $"is {EverySteps}; it must be at least 1, or 0 for never");
         }
 
-        if (KeepLast is < 1 or > MaxKeepLast)
+        CheckKeepLast(KeepLast, $"{field}.keep_last");
+    }
+
+    /// <summary>Throws where so many cannot be kept.</summary>
+    /// <param name="keepLast">How many.</param>
+    /// <param name="field">Its path in the request.</param>
+    internal static void CheckKeepLast(int keepLast, string field)
+    {
+        if (keepLast is < 1 or > MaxKeepLast)
         {
-            throw EngineException.Invalid($"{field}.keep_last", $"is {KeepLast}; it must be from 1 to {MaxKeepLast}");
+            throw EngineException.Invalid(field, $"is {keepLast}; it must be from 1 to {MaxKeepLast}");
         }
     }
 }

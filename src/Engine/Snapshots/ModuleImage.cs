@@ -67,6 +67,7 @@ internal sealed class ModuleImage : IDisposable
             Hooks = [.. hooks.Select(hook => hook.Remember(state.Tree))],
             Complex128 = complex,
             Policy = state.SnapshotPolicy,
+            Steps = state.Steps,
         };
         var copied = StateSnapshot.Copy([.. weights.Select(Writable)], ledger, What, state.Name, state.Generation);
         try

@@ -41,6 +41,9 @@ internal abstract class ByteSource : IDisposable
     /// <summary>A file that is open, and stays open.</summary>
     public static ByteSource Of(SafeFileHandle file) => new OpenFile(file, isOwned: false);
 
+    /// <summary>A stream that can seek, and stays open.</summary>
+    public static ByteSource Of(Stream stream) => new Seekable(stream);
+
     /// <summary>Fills memory, in one read where the system gives that much in one.</summary>
     /// <param name="memory">Where the bytes go.</param>
     /// <param name="count">How many.</param>
@@ -67,6 +70,9 @@ internal abstract class ByteSource : IDisposable
     /// <inheritdoc/>
     public abstract void Dispose();
 
+    private static EngineException Failed(long offset, Exception exception) =>
+        new(EngineError.DataLoss, Unreadable, $"its medium failed at byte {offset}; the server's log tells more", exception);
+
     /// <summary>Reads what one call gives; nothing at the end only.</summary>
     protected abstract int Read(Span<byte> buffer, long offset);
 
@@ -91,7 +97,34 @@ internal abstract class ByteSource : IDisposable
             }
             catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
             {
-                throw new EngineException(EngineError.DataLoss, Unreadable, $"its medium failed at byte {offset}; the server's log tells more", exception);
+                throw Failed(offset, exception);
+            }
+        }
+    }
+
+    private sealed class Seekable(Stream stream) : ByteSource
+    {
+        private readonly Lock _lock = new();
+
+        public override long Length { get; } = stream.Length;
+
+        public override void Dispose()
+        {
+        }
+
+        protected override int Read(Span<byte> buffer, long offset)
+        {
+            lock (_lock)
+            {
+                try
+                {
+                    stream.Position = offset;
+                    return stream.Read(buffer);
+                }
+                catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
+                {
+                    throw Failed(offset, exception);
+                }
             }
         }
     }

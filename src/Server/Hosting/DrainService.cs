@@ -6,11 +6,11 @@ using Sconce.Engine.Execution;
 namespace Sconce.Server.Hosting;
 
 /// <summary>
-/// The order of a clean stop: health says NOT_SERVING, new and queued work is answered UNAVAILABLE, work in flight finishes within the limit, and only then
+/// The order of a start, where durable modules are restored before health says SERVING, and of a clean stop: health says NOT_SERVING, new and queued work is answered UNAVAILABLE, work in flight finishes within the limit, and only then
 /// does Kestrel stop (the host stops its services after every StoppingAsync has ended).
 /// </summary>
 internal sealed class DrainService(
-    EngineHost engine, SconceServerOptions options, DrainSignal drain, HealthService health, ILogger<DrainService> logger) : IHostedLifecycleService, IDisposable
+    EngineHost engine, SconceServerOptions options, DrainSignal drain, HealthService health, IHostApplicationLifetime lifetime, ILogger<DrainService> logger) : IHostedLifecycleService, IDisposable
 {
     private readonly Lock _lock = new();
     private readonly CancellationTokenSource _enough = new();
@@ -20,10 +20,25 @@ internal sealed class DrainService(
 
     public Task StartAsync(CancellationToken cancellationToken) => Task.CompletedTask;
 
-    public Task StartedAsync(CancellationToken cancellationToken)
+    // Calls can come by now: until the durable modules are back GetHost tells how far that is, and every other call is refused.
+    public async Task StartedAsync(CancellationToken cancellationToken)
     {
+        if (engine.IsRestoring)
+        {
+            Serve(Grpc.Health.V1.HealthCheckResponse.Types.ServingStatus.NotServing);
+            using var stopping = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, lifetime.ApplicationStopping);
+            try
+            {
+                await engine.Durable.RestoreAllAsync(stopping.Token).ConfigureAwait(false);
+            }
+            catch (OperationCanceledException) when (lifetime.ApplicationStopping.IsCancellationRequested && !cancellationToken.IsCancellationRequested)
+            {
+                // Told to stop meanwhile: the stop that follows finds nothing running.
+                return;
+            }
+        }
+
         Serve(Grpc.Health.V1.HealthCheckResponse.Types.ServingStatus.Serving);
-        return Task.CompletedTask;
     }
 
     // A signal stops the host, and then its owner disposes it: both wait for the one drain, and whichever will wait no longer ends it. What runs then is

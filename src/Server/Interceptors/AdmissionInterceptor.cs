@@ -1,14 +1,18 @@
 using Grpc.Core;
 using Grpc.Core.Interceptors;
 using Microsoft.AspNetCore.Http;
+using Sconce.Engine;
 using Sconce.Engine.Execution;
 using Sconce.Server.Hosting;
 
 namespace Sconce.Server.Interceptors;
 
-/// <summary>Lets in the calls that this server can serve, and counts them: made against a contract that it knows, while it is not draining.</summary>
+/// <summary>Lets in the calls that this server can serve, and counts them: made against a contract that it knows, while it is neither restoring nor draining.</summary>
 internal sealed class AdmissionInterceptor(DrainSignal drain, EngineHost engine) : Interceptor
 {
+    // What tells how far a starting server is.
+    private static readonly string[] Open = [$"/{V1.HostService.Descriptor.FullName}/", "/grpc.health.v1.", "/grpc.reflection."];
+
     public override Task<TResponse> UnaryServerHandler<TRequest, TResponse>(
         TRequest request, ServerCallContext context, UnaryServerMethod<TRequest, TResponse> continuation)
     {
@@ -56,6 +60,16 @@ internal sealed class AdmissionInterceptor(DrainSignal drain, EngineHost engine)
         if (drain.IsDraining && !context.Method.StartsWith("/grpc.health.v1.", StringComparison.Ordinal))
         {
             throw DrainSignal.Refusal();
+        }
+
+        if (engine.IsRestoring && !Open.Any(service => context.Method.StartsWith(service, StringComparison.Ordinal)))
+        {
+            var progress = engine.Durable.Progress;
+            throw new EngineException(EngineError.Unavailable, "RESTORING",
+                $"the server has started and is restoring its modules, {progress.Restored} of {progress.Total} so far; retry, or watch GetHost's restoration or the health service")
+            {
+                RetryAfter = TimeSpan.FromSeconds(1),
+            };
         }
 
         engine.Usage.Called(context.Method);

@@ -53,6 +53,12 @@ internal sealed class HostService(EngineHost engine, SconceServerOptions options
             response.Limits[setting.Name] = setting.Read(options);
         }
 
+        if (engine.IsDurable)
+        {
+            var progress = engine.Durable.Progress;
+            response.Restoration = new V1.Restoration { Total = (uint)progress.Total, Restored = (uint)progress.Restored, Current = progress.Current, Failed = { progress.Failed.ToDictionary() } };
+        }
+
         return Task.FromResult(response);
     }
 

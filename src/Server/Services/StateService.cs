@@ -9,9 +9,24 @@ using Sconce.Server.Streams;
 
 namespace Sconce.Server.Services;
 
-/// <summary>State dicts out and in.</summary>
-internal sealed class StateService(EngineHost engine, RequestIdStore once, SconceServerOptions options, DrainSignal drain) : V1.StateService.StateServiceBase
+/// <summary>State dicts out and in, and snapshots.</summary>
+internal sealed class StateService(EngineHost engine, RequestIdStore once, SnapshotCalls snapshots, SconceServerOptions options, DrainSignal drain) : V1.StateService.StateServiceBase
 {
+    public override Task<V1.SaveSnapshotResponse> SaveSnapshot(V1.SaveSnapshotRequest request, ServerCallContext context) =>
+        once.RunAsync(request, request.RequestId, snapshots.SaveAsync, context.CancellationToken);
+
+    public override Task<V1.ListSnapshotsResponse> ListSnapshots(V1.ListSnapshotsRequest request, ServerCallContext context) =>
+        snapshots.ListAsync(request, context.CancellationToken);
+
+    public override Task<V1.RestoreSnapshotResponse> RestoreSnapshot(V1.RestoreSnapshotRequest request, ServerCallContext context) =>
+        once.RunAsync(request, request.RequestId, snapshots.RestoreAsync, context.CancellationToken);
+
+    public override Task<V1.DeleteSnapshotResponse> DeleteSnapshot(V1.DeleteSnapshotRequest request, ServerCallContext context) =>
+        once.RunAsync(request, request.RequestId, snapshots.DeleteAsync, context.CancellationToken);
+
+    public override Task<V1.SetSnapshotPolicyResponse> SetSnapshotPolicy(V1.SetSnapshotPolicyRequest request, ServerCallContext context) =>
+        once.RunAsync(request, request.RequestId, snapshots.SetPolicyAsync, context.CancellationToken);
+
     public override async Task GetStateDict(V1.GetStateDictRequest request, IServerStreamWriter<V1.GetStateDictResponse> responseStream, ServerCallContext context)
     {
         var chunkBytes = StateSender.ChunkBytes(request.ChunkBytes);

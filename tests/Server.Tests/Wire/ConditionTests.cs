@@ -30,6 +30,10 @@ public sealed class ConditionTests : IAsyncLifetime
         ["ShareMemory"] = (s, id, at) => s.Modules.ShareMemoryAsync(At(new V1.ShareMemoryRequest { Module = "m", RequestId = id }, at)).ResponseAsync,
         ["Backward"] = (s, id, at) => s.Execution.BackwardAsync(At(new V1.BackwardRequest { Module = "m", Graph = "g", RequestId = id }, at)).ResponseAsync,
         ["LoadStateDict"] = (s, id, at) => SendAsync(s.State.LoadStateDict(), new() { Header = At(new V1.LoadStateDictHeader { Module = "m", Strict = false, RequestId = id }, at) }, new() { End = new() }),
+        ["SaveSnapshot"] = (s, id, at) => s.State.SaveSnapshotAsync(At(new V1.SaveSnapshotRequest { Module = "m", RequestId = id }, at)).ResponseAsync,
+        ["RestoreSnapshot"] = (s, id, at) => s.State.RestoreSnapshotAsync(At(new V1.RestoreSnapshotRequest { Module = "m", RequestId = id }, at)).ResponseAsync,
+        ["DeleteSnapshot"] = (s, id, _) => s.State.DeleteSnapshotAsync(new() { Snapshot = s.State.ListSnapshots(new()).Snapshots[0].Id, RequestId = id }).ResponseAsync,
+        ["SetSnapshotPolicy"] = (s, id, at) => s.State.SetSnapshotPolicyAsync(At(new V1.SetSnapshotPolicyRequest { Module = "m", Policy = new() { OnDrain = true }, RequestId = id }, at)).ResponseAsync,
         ["RegisterHook"] = (s, id, at) => s.Hooks.RegisterHookAsync(At(new V1.RegisterHookRequest { Module = "m", Hook = Hook("new"), RequestId = id }, at)).ResponseAsync,
         ["RemoveHook"] = (s, id, at) => s.Hooks.RemoveHookAsync(At(new V1.RemoveHookRequest { Module = "m", Hook = "h", RequestId = id }, at)).ResponseAsync,
         ["PutTensor"] = (s, id, _) => s.Tensors.PutTensorAsync(new() { Tensor = One, RequestId = id }).ResponseAsync,
@@ -53,6 +57,7 @@ public sealed class ConditionTests : IAsyncLifetime
     };
 
     private readonly DirectoryInfo _directory = Directory.CreateTempSubdirectory("sconce-conditions-");
+    private readonly DirectoryInfo _data = Directory.CreateTempSubdirectory("sconce-conditions-data-");
     private RunningServer _server = null!;
 
     // From the contract, so that an rpc which is not in the table fails.
@@ -62,8 +67,9 @@ public sealed class ConditionTests : IAsyncLifetime
 
     public async ValueTask InitializeAsync()
     {
-        _server = await RunningServer.StartAsync(options => options.Engine.SharedMemoryDir = _directory.FullName);
+        _server = await RunningServer.StartAsync(options => (options.Engine.SharedMemoryDir, options.Engine.Data) = (_directory.FullName, _data.FullName));
         await Make.ModuleAsync(_server, "m", Make.Linear(1, 1));
+        await _server.State.SaveSnapshotAsync(new V1.SaveSnapshotRequest { Module = "m" });
         await _server.Training.CreateOptimizerAsync(new V1.CreateOptimizerRequest { Module = "m", Type = "SGD", Groups = { new V1.ParamGroup { Parameters = { "weight" } } } });
         await _server.Hooks.RegisterHookAsync(new V1.RegisterHookRequest { Module = "m", Hook = Hook("h") });
     }
@@ -73,6 +79,7 @@ public sealed class ConditionTests : IAsyncLifetime
         Assert.Empty(_server.Errors);
         await _server.DisposeAsync();
         _directory.Delete(recursive: true);
+        _data.Delete(recursive: true);
     }
 
     [Theory]
@@ -103,6 +110,7 @@ public sealed class ConditionTests : IAsyncLifetime
         Assert.Equal(before, await _server.Modules.DescribeModuleAsync(new V1.DescribeModuleRequest { Module = "m" }));
         Assert.Equal(StatusCode.NotFound, (await RunningServer.RefusedAsync(_server.Modules.GetModuleAsync(new V1.GetModuleRequest { Module = "new" }))).StatusCode);
         Assert.Empty((await _server.Tensors.ListTensorsAsync(new V1.ListTensorsRequest())).Tensors);
+        Assert.Single((await _server.State.ListSnapshotsAsync(new V1.ListSnapshotsRequest())).Snapshots);
         Assert.Equal("h", Assert.Single((await _server.Hooks.ListHooksAsync(new V1.ListHooksRequest { Module = "m" })).Hooks).Hook.Id);
         Assert.Empty(_directory.EnumerateFiles());
     }

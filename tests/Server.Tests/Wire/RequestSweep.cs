@@ -35,6 +35,7 @@ internal static class RequestSweep
         new V1.PutTensorRequest { Tensor = One },
         new V1.RegisterHookRequest { Module = "m", Hook = Hook() },
         new V1.LoadStateDictRequest { Header = new() { Module = "m", Strict = false } },
+        new V1.SetSnapshotPolicyRequest { Module = "m", Policy = new() },
         new V1.LoadOptimizerStateRequest { Header = new() { Module = "m", State = new() } },
     ];
 
@@ -201,7 +202,15 @@ internal static class RequestSweep
             case MethodType.ClientStreaming:
                 using (var upload = invoker.AsyncClientStreamingCall(call, null, default))
                 {
-                    await upload.RequestStream.WriteAsync(request);
+                    try
+                    {
+                        await upload.RequestStream.WriteAsync(request);
+                    }
+                    catch (RpcException)
+                    {
+                        // Refused already; the answer says why.
+                    }
+
                     await upload.ResponseAsync;
                 }
 

@@ -36,6 +36,12 @@ internal sealed unsafe class SafetensorsFile : IStateFile
     /// </exception>
     public static SafetensorsFile Open(string path, string name) => Open(() => ByteSource.Open(path), name);
 
+    /// <summary>Takes over what is open already and checks its header.</summary>
+    /// <param name="source">Its bytes, disposed with this.</param>
+    /// <param name="name">What errors call it.</param>
+    /// <exception cref="EngineException">It breaks a rule of the format.</exception>
+    public static SafetensorsFile Open(ByteSource source, string name) => Open(() => source, name);
+
     /// <summary>Opens a file that is in memory and checks its header.</summary>
     /// <param name="content">Its bytes, which must not change while it is open.</param>
     /// <param name="name">What errors call it.</param>

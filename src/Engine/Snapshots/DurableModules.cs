@@ -1,0 +1,300 @@
+using System.Collections.Concurrent;
+using Microsoft.Extensions.Logging;
+using Sconce.Engine.Execution;
+using Sconce.Engine.Weights;
+using Sconce.Engine.Weights.Safetensors;
+
+namespace Sconce.Engine.Snapshots;
+
+/// <summary>How far a starting host is with its durable modules.</summary>
+/// <param name="Total">Modules that have snapshots.</param>
+/// <param name="Restored">Of those: restored so far.</param>
+/// <param name="Current">The one that is being restored; empty where all is done.</param>
+/// <param name="Failed">Those that could not be restored, and why.</param>
+public sealed record RestorationProgress(int Total, int Restored, string Current, IReadOnlyDictionary<string, string> Failed);
+
+/// <summary>
+/// The modules of a host that are on disk: saved on request, every so many steps and at a drain, and restored when the host starts. A module is copied in its turn and
+/// written from the copy, so that it never waits for the disk.
+/// </summary>
+public sealed class DurableModules : IDisposable
+{
+    private const string FactsPart = "module.json";
+    private const string WeightsPart = "weights.safetensors";
+    private const string TrainingPart = "training.safetensors";
+
+    private readonly EngineHost _host;
+    private readonly SnapshotStore _store;
+    private readonly ILogger _log;
+
+    // The snapshots that modules took by themselves and that are being written, one of a module at most: a disk that is slower than the steps must not fill the memory.
+    private readonly ConcurrentDictionary<string, Task> _writing = new(StringComparer.Ordinal);
+    private volatile RestorationProgress _progress;
+    private volatile bool _restoring;
+
+    internal DurableModules(EngineHost host, SnapshotStore store, ILogger log)
+    {
+        (_host, _store, _log) = (host, store, log);
+        _progress = new(store.Modules().Count, 0, "", new Dictionary<string, string>());
+        _restoring = _progress.Total > 0;
+    }
+
+    /// <summary>How far the restoration at the start is.</summary>
+    public RestorationProgress Progress => _progress;
+
+    /// <summary>Whether the restoration at the start is still to be done, or to end.</summary>
+    internal bool IsRestoring => _restoring;
+
+    /// <summary>Snapshots that were found damaged and set aside since the host started.</summary>
+    public IReadOnlyList<QuarantinedSnapshot> Damaged => _store.Quarantined;
+
+    /// <summary>Saves a module.</summary>
+    /// <param name="module">Its name.</param>
+    /// <param name="keepLast">How many of its snapshots stay, this one among them; null keeps as many as its policy says.</param>
+    /// <param name="ifGeneration">The generation that it must be at; null takes any.</param>
+    /// <param name="cancellationToken">Takes the call back; then there is no snapshot.</param>
+    /// <returns>The snapshot, durable.</returns>
+    /// <exception cref="EngineException">There is no such module, its copy does not fit the memory budget, or the disk is full or failed.</exception>
+    public async Task<SnapshotInfo> SaveAsync(string module, int? keepLast, ulong? ifGeneration, CancellationToken cancellationToken)
+    {
+        if (keepLast is { } keep)
+        {
+            SnapshotPolicy.CheckKeepLast(keep, "keep_last");
+        }
+
+        using var image = await _host.GetModule(module).CaptureAsync(ifGeneration, cancellationToken).ConfigureAwait(false);
+        return await Task.Run(() => Write(module, image, "request", keepLast, cancellationToken), cancellationToken).ConfigureAwait(false);
+    }
+
+    /// <summary>Snapshots, by module, the oldest first.</summary>
+    /// <param name="module">Those of this module; empty for all.</param>
+    public IReadOnlyList<SnapshotInfo> List(string module)
+    {
+        ArgumentNullException.ThrowIfNull(module);
+        if (module.Length > 0)
+        {
+            Ids.Check(module, "module");
+        }
+
+        return _store.List(module.Length > 0 ? module : null);
+    }
+
+    /// <summary>Restores a module, in the place of the one that has the name, or as a new one.</summary>
+    /// <param name="module">The name.</param>
+    /// <param name="snapshot">The snapshot's id, which may be of another module; empty takes the newest whole one of this.</param>
+    /// <param name="ifGeneration">The generation that the module must be at which is there; null takes any.</param>
+    /// <param name="cancellationToken">Takes the call back while it waits.</param>
+    /// <exception cref="EngineException">There is no such snapshot, it is damaged, or the module cannot be built as it was; then all is as before.</exception>
+    public async Task<(HostedModule Module, SnapshotInfo Snapshot)> RestoreAsync(string module, string snapshot, ulong? ifGeneration, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(snapshot);
+        Ids.Check(module, "module");
+        while (true)
+        {
+            using var content = await Task.Run(() => Open(module, snapshot, cancellationToken), cancellationToken).ConfigureAwait(false);
+            try
+            {
+                return (await RestoreAsync(module, content, ifGeneration, cancellationToken).ConfigureAwait(false), content.Info);
+            }
+            catch (EngineException exception) when (exception.Error == EngineError.DataLoss)
+            {
+                // Its bytes are those that were written, and yet it cannot be read: nobody is to meet it again.
+                _store.Quarantine(content.Info.Id, exception.Message);
+                if (snapshot.Length > 0)
+                {
+                    throw;
+                }
+            }
+        }
+    }
+
+    /// <summary>Deletes a snapshot, for good.</summary>
+    /// <param name="snapshot">Its id.</param>
+    /// <exception cref="EngineException">There is none, or the disk failed.</exception>
+    public Task DeleteAsync(string snapshot) => Task.Run(() => _store.Delete(snapshot));
+
+    /// <summary>Restores every module that has snapshots. One that cannot be is told of and left; its snapshots stay, and its name stays taken.</summary>
+    /// <param name="cancellationToken">Stops after the module that is being restored.</param>
+    public async Task RestoreAllAsync(CancellationToken cancellationToken)
+    {
+        var modules = _store.Modules();
+        var failed = new Dictionary<string, string>(StringComparer.Ordinal);
+        for (var i = 0; i < modules.Count; i++)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            _progress = new(modules.Count, i - failed.Count, modules[i], new Dictionary<string, string>(failed));
+            var started = TimeProvider.System.GetTimestamp();
+            try
+            {
+                var (restored, snapshot) = await RestoreAsync(modules[i], "", null, cancellationToken).ConfigureAwait(false);
+                Log.Restored(_log, i + 1, modules.Count, restored.Name, snapshot.Id, snapshot.Facts.Step, TimeProvider.System.GetElapsedTime(started));
+            }
+            catch (EngineException exception)
+            {
+                failed.Add(modules[i], exception.Message);
+                Log.NotRestored(_log, exception, i + 1, modules.Count, modules[i]);
+            }
+        }
+
+        _progress = new(modules.Count, modules.Count - failed.Count, "", failed);
+        _restoring = false;
+    }
+
+    /// <summary>Whether a name belongs to a module that is on disk, so that no other may be made under it.</summary>
+    internal bool HasSnapshots(string module) => _store.List(module).Count > 0;
+
+    /// <summary>Deletes a module's snapshots, after the module: what is being written meanwhile finds it gone.</summary>
+    internal Task ForgetAsync(string module) => HasSnapshots(module) || _writing.ContainsKey(module) ? Task.Run(() => _store.DeleteAll(module)) : Task.CompletedTask;
+
+    /// <summary>In a module's turn, after a step that makes a snapshot due: copies the module, and writes the copy beside what runs.</summary>
+    /// <returns>False where one is still being written: the next step will ask again.</returns>
+    internal bool TrySaveStep(ModuleState state)
+    {
+        if (_writing.ContainsKey(state.Name))
+        {
+            return false;
+        }
+
+        ModuleImage image;
+        try
+        {
+            image = ModuleImage.Of(state, _host.Ledger);
+        }
+        catch (EngineException exception)
+        {
+            // The step is done and its caller gets its answer; the next one that is due tries again.
+            Log.NotSaved(_log, exception, state.Name, "steps");
+            return true;
+        }
+
+        var start = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        _writing[state.Name] = WriteAsync(start.Task, state.Name, image, "steps");
+        start.SetResult();
+        return true;
+    }
+
+    /// <summary>Once nothing runs any more: writes what is being written to its end, and saves the modules that are to be saved at a drain.</summary>
+    internal async Task DrainAsync(IEnumerable<HostedModule> modules)
+    {
+        await Task.WhenAll(_writing.Values).ConfigureAwait(false);
+        await Task.WhenAll(modules.Where(module => module.State.SnapshotPolicy.OnDrain).Select(module => Task.Run(() =>
+        {
+            try
+            {
+                using var image = ModuleImage.Of(module.State, _host.Ledger);
+                Write(module.Name, image, "drain", null, default);
+            }
+            catch (EngineException exception)
+            {
+                Log.NotSaved(_log, exception, module.Name, "drain");
+            }
+        }))).ConfigureAwait(false);
+    }
+
+    /// <summary>Gives the directory back, once what is being written is written.</summary>
+    public void Dispose() => _store.Dispose();
+
+    private async Task WriteAsync(Task start, string module, ModuleImage image, string reason)
+    {
+        await start.ConfigureAwait(false);
+        using (image)
+        {
+            try
+            {
+                Write(module, image, reason, null, default);
+            }
+            catch (EngineException exception)
+            {
+                Log.NotSaved(_log, exception, module, reason);
+            }
+            finally
+            {
+                _writing.TryRemove(module, out _);
+            }
+        }
+    }
+
+    private SnapshotInfo Write(string module, ModuleImage image, string reason, int? keepLast, CancellationToken cancellationToken)
+    {
+        var info = _store.Save(
+            module,
+            [
+                new(FactsPart, stream => FactsJson.Write(stream, image.Facts)),
+                new(WeightsPart, stream => Write(stream, image.Weights)),
+                new(TrainingPart, stream => Write(stream, image.Training)),
+            ],
+            new SnapshotFacts((long)image.Facts.Generation, image.Facts.Steps, reason),
+            keepLast ?? image.Facts.Policy.KeepLast,
+            cancellationToken);
+        if (_host.Holds(module, image.Facts.Created))
+        {
+            return info;
+        }
+
+        // Deleted while this was written, and then so are its snapshots.
+        _store.Delete(info.Id);
+        throw EngineHost.ModuleNotFound(module);
+    }
+
+    private static void Write(Stream stream, StateSnapshot state)
+    {
+        const int Piece = 1 << 26;
+        var layout = SafetensorsLayout.Of(state.Entries);
+        stream.Write(layout.Header.Span);
+        foreach (var index in layout.Order)
+        {
+            for (var offset = 0L; offset < state.ByteLength(index); offset += Piece)
+            {
+                stream.Write(state.Read(index, offset, (int)Math.Min(Piece, state.ByteLength(index) - offset)).Span);
+            }
+        }
+    }
+
+    private SnapshotContent Open(string module, string snapshot, CancellationToken cancellationToken)
+    {
+        if (snapshot.Length == 0)
+        {
+            return _store.LatestGood(module, cancellationToken)
+                ?? throw EngineException.NotFound("snapshot", module, "the module has none that is whole; ListSnapshots lists those that there are, and those that were set aside");
+        }
+
+        try
+        {
+            return _store.OpenRead(snapshot, cancellationToken);
+        }
+        catch (EngineException exception) when (exception.Error == EngineError.DataLoss)
+        {
+            _store.Quarantine(snapshot, exception.Message);
+            throw;
+        }
+    }
+
+    private async Task<HostedModule> RestoreAsync(string module, SnapshotContent content, ulong? ifGeneration, CancellationToken cancellationToken)
+    {
+        using var text = content.Open(FactsPart);
+        var facts = FactsJson.Read(text);
+        using var weights = Tensors(content, WeightsPart);
+        using var training = Tensors(content, TrainingPart);
+        if (content.Info.Module != module)
+        {
+            // When the other one is saved is not this one's matter.
+            facts = facts with { Policy = new SnapshotPolicy() };
+        }
+
+        return await _host.RestoreModuleAsync(module, new ImageReader(facts, weights, training), ifGeneration, cancellationToken).ConfigureAwait(false);
+    }
+
+    private static SafetensorsFile Tensors(SnapshotContent content, string part)
+    {
+        var name = $"the file {part} of the snapshot {content.Info.Id}";
+        try
+        {
+            return SafetensorsFile.Open(ByteSource.Of(content.Open(part)), name);
+        }
+        catch (EngineException exception) when (exception.Error == EngineError.InvalidArgument)
+        {
+            // Nothing that a caller gave.
+            throw new EngineException(EngineError.DataLoss, exception.Reason, exception.Message, exception);
+        }
+    }
+}

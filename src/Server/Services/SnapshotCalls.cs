@@ -1,0 +1,83 @@
+using Google.Protobuf.WellKnownTypes;
+using Sconce.Engine;
+using Sconce.Engine.Execution;
+using Sconce.Engine.Snapshots;
+
+namespace Sconce.Server.Services;
+
+/// <summary>Modules on the server's disk.</summary>
+internal sealed class SnapshotCalls(EngineHost engine)
+{
+    public async Task<V1.SaveSnapshotResponse> SaveAsync(V1.SaveSnapshotRequest request, CancellationToken cancellationToken)
+    {
+        int? keep = request.KeepLast == 0 ? null : KeepLast(request.KeepLast);
+        var info = await engine.Durable.SaveAsync(request.Module, keep, request.HasIfGeneration ? request.IfGeneration : null, cancellationToken).ConfigureAwait(false);
+        return new() { Snapshot = ToSnapshot(info) };
+    }
+
+    public async Task<V1.ListSnapshotsResponse> ListAsync(V1.ListSnapshotsRequest request, CancellationToken cancellationToken)
+    {
+        var response = new V1.ListSnapshotsResponse
+        {
+            Snapshots = { engine.Durable.List(request.Module).Select(ToSnapshot) },
+            Damaged = { engine.Durable.Damaged.Select(damaged => new V1.DamagedSnapshot { Id = damaged.Id, Module = damaged.Module ?? "", Why = damaged.Why }) },
+        };
+        if (request.Module.Length > 0 && engine.ListModules(request.Module).FirstOrDefault(module => module.Name == request.Module) is { } held)
+        {
+            response.Policy = ToPolicy(await held.GetSnapshotPolicyAsync(cancellationToken).ConfigureAwait(false));
+        }
+
+        return response;
+    }
+
+    public async Task<V1.RestoreSnapshotResponse> RestoreAsync(V1.RestoreSnapshotRequest request, CancellationToken cancellationToken)
+    {
+        var (module, snapshot) = await engine.Durable
+            .RestoreAsync(request.Module, request.Snapshot, request.HasIfGeneration ? request.IfGeneration : null, cancellationToken).ConfigureAwait(false);
+        return new() { Module = module.Name, Generation = module.Summary.Generation, Snapshot = ToSnapshot(snapshot) };
+    }
+
+    public async Task<V1.DeleteSnapshotResponse> DeleteAsync(V1.DeleteSnapshotRequest request, CancellationToken cancellationToken)
+    {
+        await engine.Durable.DeleteAsync(request.Snapshot).WaitAsync(cancellationToken).ConfigureAwait(false);
+        return new();
+    }
+
+    public async Task<V1.SetSnapshotPolicyResponse> SetPolicyAsync(V1.SetSnapshotPolicyRequest request, CancellationToken cancellationToken)
+    {
+        // Asked for first: a policy that nothing follows would be a promise.
+        _ = engine.Durable;
+        if (request.Policy is not { } policy)
+        {
+            throw EngineException.Invalid("policy", "is not set; give one, e.g. every_steps=100 or on_drain=true; an empty one takes no snapshots by itself");
+        }
+
+        if (policy.EverySteps > long.MaxValue)
+        {
+            throw EngineException.Invalid("policy.every_steps", $"is {policy.EverySteps}; it must be < 2^63");
+        }
+
+        var keep = policy.KeepLast == 0 ? SnapshotPolicy.DefaultKeepLast : KeepLast(policy.KeepLast);
+        var module = engine.GetModule(request.Module);
+        var set = await module.SetSnapshotPolicyAsync(new((long)policy.EverySteps, policy.OnDrain, keep), request.HasIfGeneration ? request.IfGeneration : null, cancellationToken).ConfigureAwait(false);
+        return new() { Policy = ToPolicy(set) };
+    }
+
+    // What no int holds is more than can be kept.
+    private static int KeepLast(uint given) => (int)Math.Min(given, int.MaxValue);
+
+    private static V1.SnapshotPolicy ToPolicy(SnapshotPolicy policy) => new() { EverySteps = (ulong)policy.EverySteps, OnDrain = policy.OnDrain, KeepLast = (uint)policy.KeepLast };
+
+    private static V1.Snapshot ToSnapshot(SnapshotInfo info) => new()
+    {
+        Id = info.Id,
+        Module = info.Module,
+        Created = info.Created.ToTimestamp(),
+        Generation = (ulong)info.Facts.Generation,
+        Step = (ulong)info.Facts.Step,
+        Reason = info.Facts.Reason,
+        Bytes = (ulong)info.Bytes,
+        Sha256 = info.Digest,
+        Files = { info.Parts.Select(part => new V1.SnapshotFile { Name = part.Name, Bytes = (ulong)part.Bytes, Sha256 = part.Sha256 }) },
+    };
+}
