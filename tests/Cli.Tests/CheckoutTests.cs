@@ -80,8 +80,7 @@ public sealed class CheckoutTests : IDisposable
 
     private int Shell(string command)
     {
-        // Times of files are counted in ticks of some milliseconds.
-        Thread.Sleep(20);
+        NextTick();
         var start = new ProcessStartInfo("bash", ["-c", command]) { WorkingDirectory = _root };
         start.Environment["PATH"] = $"{Path.Combine(_root, "bin")}:{Environment.GetEnvironmentVariable("PATH")}";
         start.Environment.Remove("CI");
@@ -89,6 +88,15 @@ public sealed class CheckoutTests : IDisposable
         using var process = Process.Start(start)!;
         process.WaitForExit();
         return process.ExitCode;
+    }
+
+    /// <summary>Waits until what is written is newer than all that was: times of files are counted in ticks, whose length is the system's affair.</summary>
+    private void NextTick()
+    {
+        var tick = Path.Combine(_root, "bin", "tick");
+        File.WriteAllText(tick, "");
+        for (var before = File.GetLastWriteTimeUtc(tick); File.GetLastWriteTimeUtc(tick) == before; File.WriteAllText(tick, ""))
+            Thread.Sleep(1);
     }
 
     private void WriteProgram(string name, string script)

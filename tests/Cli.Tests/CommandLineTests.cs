@@ -245,10 +245,17 @@ public sealed class CommandLineTests
         }
     }
 
+    // Bound and never listening: connections are refused, and the port is given to no server of another test.
+    private static readonly Socket NoServer = new(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+
     private static string FreeAddress()
     {
-        using var listener = new TcpListener(IPAddress.Loopback, 0);
-        listener.Start();
-        return $"http://127.0.0.1:{((IPEndPoint)listener.LocalEndpoint).Port}";
+        lock (NoServer)
+        {
+            if (!NoServer.IsBound)
+                NoServer.Bind(new IPEndPoint(IPAddress.Loopback, 0));
+        }
+
+        return $"http://{NoServer.LocalEndPoint}";
     }
 }

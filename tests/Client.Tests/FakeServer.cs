@@ -9,6 +9,7 @@ using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
+using Sconce.Tests;
 
 namespace Sconce.Client.Tests;
 
@@ -38,13 +39,21 @@ internal sealed class FakeServer : IAsyncDisposable
         return server;
     }
 
+    /// <summary>Starts one that will go and come back under its address.</summary>
+    public static async Task<FakeServer> StartOnOwnPortAsync()
+    {
+        var server = new FakeServer(new Script()) { Port = OwnPort.Next() };
+        await server.ListenAsync(null);
+        return server;
+    }
+
     /// <summary>A client whose retries are quick enough for a test.</summary>
     public SconceClient NewClient(Action<SconceClientOptions>? configure = null, ILoggerFactory? loggers = null)
     {
         var options = new SconceClientOptions
         {
             Address = Address,
-            Timeout = TimeSpan.FromSeconds(20),
+            Timeout = TimeSpan.FromSeconds(60),
             Retry = new SconceRetryOptions { MaxAttempts = 8, BaseDelay = TimeSpan.FromMilliseconds(10), MaxDelay = TimeSpan.FromMilliseconds(500) },
         };
         configure?.Invoke(options);
@@ -86,7 +95,7 @@ internal sealed class FakeServer : IAsyncDisposable
         }
     }
 
-    /// <summary>Listens again on the same port.</summary>
+    /// <summary>Listens again on the same port, which <see cref="StartOnOwnPortAsync"/> chose.</summary>
     public Task RestartAsync() => ListenAsync(null);
 
     public async ValueTask DisposeAsync() => await StopAsync();

@@ -1,13 +1,12 @@
 using Grpc.Core;
 using Microsoft.Extensions.Logging;
 using Sconce.V1;
+using static Sconce.Client.Tests.Streams;
 
 namespace Sconce.Client.Tests;
 
 public sealed class SessionTests
 {
-    private static readonly TimeSpan Bound = TimeSpan.FromSeconds(15);
-
     [Fact]
     public async Task OpenSession_disposed_endsTheStreamOnTheServer()
     {
@@ -83,7 +82,7 @@ public sealed class SessionTests
         await using var server = await FakeServer.StartAsync();
         server.OnStream<OpenSessionRequest, OpenSessionResponse>(async (_, _, context) =>
         {
-            await Task.Delay(TimeSpan.FromSeconds(30), context.CancellationToken);
+            await Task.Delay(Timeout.Infinite, context.CancellationToken);
             return null;
         });
         await using var client = server.NewClient(o => o.Timeout = TimeSpan.FromMilliseconds(300));

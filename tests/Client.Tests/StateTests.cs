@@ -223,7 +223,7 @@ public sealed class StateTests
     [Fact]
     public async Task LoadStateDict_serverAway_waitsForIt()
     {
-        await using var server = await FakeServer.StartAsync();
+        await using var server = await FakeServer.StartOnOwnPortAsync();
         server.OnStream<LoadStateDictRequest, LoadStateDictResponse>(async (incoming, _, _) =>
         {
             var bytes = await incoming.All.Select(message => message.Chunk?.Data.Length ?? 0).SumAsync();
@@ -237,7 +237,7 @@ public sealed class StateTests
         Assert.False(call.IsCompleted);
         await server.RestartAsync();
 
-        Assert.Equal(2ul << 20, (await call.WaitAsync(TimeSpan.FromSeconds(15))).Generation);
+        Assert.Equal(2ul << 20, (await call.WaitAsync(Streams.Bound)).Generation);
     }
 
     [Fact]

@@ -103,7 +103,7 @@ public sealed class TrainStreamTests
     [Fact]
     public async Task TrainStream_serverRestarts_goesOn()
     {
-        await using var server = await FakeServer.StartAsync();
+        await using var server = await FakeServer.StartOnOwnPortAsync();
         AnswerSteps(server);
         await using var client = server.NewClient(o => o.Retry.MaxAttempts = 50);
         await using var stream = client.Module("m").OpenTrainStream(Nn.MSELoss());

@@ -19,7 +19,7 @@ public sealed class GarbageCollectorTests(ITestOutputHelper log)
     {
         var seconds = int.Parse(Environment.GetEnvironmentVariable("SCONCE_GC_STRESS_SECONDS") ?? "20", CultureInfo.InvariantCulture);
 
-        var result = TorchChild.Run(TorchChild.Folder, TimeSpan.FromSeconds(seconds + 60), OptimizedFromTheFirstCall, "stress", $"{seconds}");
+        var result = TorchChild.Run(TorchChild.Folder, TimeSpan.FromSeconds(seconds + 180), OptimizedFromTheFirstCall, "stress", $"{seconds}");
 
         log.WriteLine(result.Output + result.Error);
         Assert.Equal((0, ""), (result.ExitCode, result.Error));
@@ -31,7 +31,7 @@ public sealed class GarbageCollectorTests(ITestOutputHelper log)
     {
         var plain = Path.Combine(TorchChild.TorchSharpPackage, "lib/net8.0/TorchSharp.dll");
 
-        var result = TorchChild.Run(TorchChild.Folder, TimeSpan.FromSeconds(180), OptimizedFromTheFirstCall, "stress", "120", plain);
+        var result = TorchChild.Run(TorchChild.Folder, TimeSpan.FromSeconds(300), OptimizedFromTheFirstCall, "stress", "120", plain);
 
         log.WriteLine(result.Output + result.Error);
         Assert.Contains(Started, result.Output, StringComparison.Ordinal);

@@ -6,7 +6,7 @@ namespace Sconce.Engine.Tests.Properties;
 /// <summary>Random schedules of a gate: what changes runs alone, all else in the order of arrival, and each call runs or is cancelled once.</summary>
 public sealed class GateProperties
 {
-    private static readonly TimeSpan Limit = TimeSpan.FromSeconds(30);
+    private static readonly TimeSpan Limit = TimeSpan.FromSeconds(120);
 
     private static readonly Gen<(bool Exclusive, int Work, bool Cancelled)[]> Calls =
         Gen.Select(Gen.Bool, Gen.Int[0, 400], Gen.Int[0, 4], (exclusive, work, dice) => (exclusive, work, dice == 0)).Array[1, 80];

@@ -21,7 +21,7 @@ public sealed class CatalogueSurvivalTests
     private const int Forwards = 4;
     private const int Contents = 10;
     private const long MemoryLimit = 6L << 30;
-    private static readonly TimeSpan CallLimit = TimeSpan.FromSeconds(20);
+    private static readonly TimeSpan CallLimit = TimeSpan.FromSeconds(60);
 
     private static readonly StatusCode[] Refusals = [StatusCode.InvalidArgument, StatusCode.ResourceExhausted, StatusCode.Unimplemented, StatusCode.FailedPrecondition];
 

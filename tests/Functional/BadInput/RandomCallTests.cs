@@ -36,7 +36,7 @@ public sealed class RandomCallTests(SharedServer server) : ServerTest(server)
     private string[] _modules = [];
     private Random _random = new(0);
 
-    private static CallOptions Limit => new(deadline: DateTime.UtcNow.AddSeconds(20));
+    private static CallOptions Limit => new(deadline: DateTime.UtcNow.AddSeconds(60));
 
     [Theory]
     [InlineData(1)]

@@ -15,7 +15,7 @@ public sealed class RawBytesTests(SharedServer server) : ServerTest(server)
     private const string Forward = "/sconce.v1.ExecutionService/Forward";
     private const string CreateModule = "/sconce.v1.ModuleService/CreateModule";
 
-    private static readonly HttpClient Http = new(new SocketsHttpHandler()) { Timeout = TimeSpan.FromSeconds(20) };
+    private static readonly HttpClient Http = new(new SocketsHttpHandler()) { Timeout = TimeSpan.FromSeconds(60) };
 
     /// <summary>The path, the body, and the statuses that may answer it.</summary>
     private static readonly Dictionary<string, (string Path, byte[] Body, StatusCode[] Codes)> Cases = new()

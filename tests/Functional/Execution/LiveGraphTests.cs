@@ -134,8 +134,10 @@ public sealed class LiveGraphTests(SharedServer server) : ServerTest(server)
     {
         var module = await CreateAsync(Specs.Linear);
         var used = await UsedBytesAsync();
+
+        // Time enough to see it first.
         await Stubs.Execution.ForwardAsync(
-            new() { Module = module, Inputs = { Wire.Pattern(64, 4) }, RecordGraph = true, GraphTtl = Duration.FromTimeSpan(TimeSpan.FromMilliseconds(200)) });
+            new() { Module = module, Inputs = { Wire.Pattern(64, 4) }, RecordGraph = true, GraphTtl = Duration.FromTimeSpan(TimeSpan.FromSeconds(4)) });
         Assert.True(await UsedBytesAsync() > used, "a live graph is charged");
         await SettlesAsync(async () => await UsedBytesAsync() == used, async () => $"{await UsedBytesAsync()} bytes are charged after the graph's time; {used} were before it");
     }

@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using Sconce.V1;
 
 namespace Sconce.Functional.Harness;
@@ -10,7 +9,6 @@ namespace Sconce.Functional.Harness;
 [Collection(SharedServerTests.Name)]
 public abstract class ServerTest(SharedServer server) : IAsyncLifetime
 {
-    private static readonly TimeSpan ReleaseLimit = TimeSpan.FromSeconds(10);
     private static int _names;
 
     private readonly List<string> _modules = [];
@@ -64,19 +62,7 @@ public abstract class ServerTest(SharedServer server) : IAsyncLifetime
     protected void Deleted(string module) => _modules.Remove(module);
 
     /// <summary>Waits, within a limit, until something holds that the server settles after the answer.</summary>
-    protected static async Task SettlesAsync(Func<Task<bool>> condition, Func<Task<string>> otherwise)
-    {
-        var began = Stopwatch.GetTimestamp();
-        while (!await condition())
-        {
-            if (Stopwatch.GetElapsedTime(began) > ReleaseLimit)
-            {
-                Assert.Fail(await otherwise());
-            }
-
-            await Task.Delay(20);
-        }
-    }
+    protected static Task SettlesAsync(Func<Task<bool>> condition, Func<Task<string>> otherwise) => Eventually.TrueAsync(condition, otherwise);
 
     /// <summary>Expects a good call to work.</summary>
     protected async Task StillAnswersAsync()

@@ -59,13 +59,13 @@ public sealed class RegisteredHookTests(SharedServer server) : ClientTest(server
                 seen.Add(one);
             }
         });
-        await ready.Task.WaitAsync(TimeSpan.FromSeconds(10));
+        await ready.Task.WaitAsync(TimeSpan.FromSeconds(60));
 
         await model.ForwardAsync(X);
         await model.ForwardAsync(X);
         await SettlesAsync(() => Task.FromResult(seen.Count == 5), () => Task.FromResult($"{seen.Count} events"));
         await hook.RemoveAsync();
-        await watching.WaitAsync(TimeSpan.FromSeconds(10));
+        await watching.WaitAsync(TimeSpan.FromSeconds(60));
 
         Assert.Null(seen[0].Capture);
         var captured = seen[1].Capture!;

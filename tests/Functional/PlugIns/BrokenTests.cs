@@ -249,16 +249,9 @@ public sealed class BrokenTests(PlugInServer server) : IClassFixture<PlugInServe
 
     private async Task<ulong> UsedAsync() => (await server.Client.GetHostAsync()).Memory.UsedBytes;
 
-    private async Task LoggedAsync(string text)
-    {
-        // The log comes through a pipe of its own.
-        for (var i = 0; i < 200 && !server.Process.Log.Any(line => line.Contains(text, StringComparison.Ordinal)); i++)
-        {
-            await Task.Delay(25);
-        }
-
-        Assert.Contains(server.Process.Log, line => line.Contains(text, StringComparison.Ordinal));
-    }
+    // The log comes through a pipe of its own.
+    private Task LoggedAsync(string text) =>
+        Eventually.TrueAsync(() => server.Process.Log.Any(line => line.Contains(text, StringComparison.Ordinal)), () => $"\"{text}\" is not in the log");
 
     private Task<Refusal> RefusedAsync(ModuleSpec spec, StatusCode code, params string[] words) =>
         Refusal.OfAsync(() => server.Stubs.Modules.CreateModuleAsync(new CreateModuleRequest { Module = NewName(), Spec = spec }).ResponseAsync, code, words);

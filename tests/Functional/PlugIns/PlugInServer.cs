@@ -1,4 +1,3 @@
-using System.Reflection;
 using Grpc.Net.Client;
 using Sconce.Client;
 using Sconce.Functional.Harness;
@@ -25,7 +24,7 @@ public sealed class PlugInServer : IAsyncLifetime
     public async ValueTask InitializeAsync()
     {
         CopyAll("GatedMlp", _directory.CreateSubdirectory("GatedMlp"));
-        File.Copy(Path.Combine(Built("Sconce.BrokenPlugIn"), "Sconce.BrokenPlugIn.dll"), Path.Combine(_directory.FullName, "Sconce.BrokenPlugIn.dll"));
+        File.Copy(Path.Combine(Built.Folder("Sconce.BrokenPlugIn"), "Sconce.BrokenPlugIn.dll"), Path.Combine(_directory.FullName, "Sconce.BrokenPlugIn.dll"));
         await File.WriteAllBytesAsync(Path.Combine(_directory.FullName, "garbage.dll"), [1, 2, 3, 4]);
         await File.WriteAllTextAsync(Path.Combine(_directory.FullName, "README.txt"), "no plug-in");
         _directory.CreateSubdirectory("empty");
@@ -67,12 +66,9 @@ public sealed class PlugInServer : IAsyncLifetime
 
     private static void CopyAll(string project, DirectoryInfo to)
     {
-        foreach (var file in Directory.EnumerateFiles(Built(project)))
+        foreach (var file in Directory.EnumerateFiles(Built.Folder(project)))
         {
             File.Copy(file, Path.Combine(to.FullName, Path.GetFileName(file)));
         }
     }
-
-    private static string Built(string project) =>
-        typeof(PlugInServer).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>().Single(attribute => attribute.Key == project).Value!;
 }

@@ -1,6 +1,7 @@
 using System.Globalization;
 using Sconce.Client;
 using Sconce.Functional.Harness;
+using Sconce.Tests;
 
 namespace Sconce.Functional.Serving;
 
@@ -13,10 +14,12 @@ public sealed class ReconnectTests
         int port;
         SconceClient client;
         DateTime started;
-        await using (var first = await SconceProcess.StartAsync())
+        await using (var first = await SconceProcess.StartAsync(("port", OwnPort.Next().ToString(CultureInfo.InvariantCulture))))
         {
             port = first.Address.Port;
-            client = new SconceClient(first.Address.ToString());
+
+            // As often as it takes: a busy machine may need longer to start a server than the default attempts last.
+            client = new SconceClient(new SconceClientOptions { Address = first.Address.ToString(), Retry = { MaxAttempts = 100 } });
             started = (await client.GetHostAsync()).Started.ToDateTime();
             first.KillNow();
         }
@@ -27,7 +30,7 @@ public sealed class ReconnectTests
             await Task.Delay(500);
             Assert.False(call.IsCompleted, "the client must wait for the server");
             await using var second = await SconceProcess.StartAsync(("port", port.ToString(CultureInfo.InvariantCulture)));
-            Assert.True((await call.WaitAsync(TimeSpan.FromSeconds(30))).Started.ToDateTime() > started);
+            Assert.True((await call.WaitAsync(TimeSpan.FromSeconds(60))).Started.ToDateTime() > started);
             second.Terminate();
             Assert.Equal(0, await second.WaitForExitAsync());
         }

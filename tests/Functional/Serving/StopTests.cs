@@ -5,19 +5,16 @@ using Sconce.Functional.Harness;
 namespace Sconce.Functional.Serving;
 
 /// <summary>Stops that cannot wait for what runs.</summary>
-public sealed class StopTests
+public sealed class StopTests : IDisposable
 {
-    private const string Module = "slow";
-
-    // Half a minute of one core and more: no test waits for its end.
-    private const int Repeats = 2000;
+    private readonly HeldWork _work = new();
 
     [Fact]
     public async Task Calls_that_outlast_the_drain_timeout_are_answered_UNAVAILABLE_and_the_process_exits_0()
     {
         await using var server = await StartAsync(drainTimeout: "100ms");
         using var channel = Channels.Open(server);
-        var running = await RunSlowlyAsync(channel);
+        var running = await RunHeldAsync(channel);
         server.Terminate();
 
         var refusal = await Refusal.OfAsync(() => running, StatusCode.Unavailable, "stopped before the call had ended");
@@ -35,7 +32,7 @@ public sealed class StopTests
     {
         await using var server = await StartAsync(drainTimeout: "1h");
         using var channel = Channels.Open(server);
-        var running = await RunSlowlyAsync(channel);
+        var running = await RunHeldAsync(channel);
         server.Terminate();
         using (var watch = new Grpc.Health.V1.Health.HealthClient(channel).Watch(new()))
         {
@@ -54,15 +51,17 @@ public sealed class StopTests
         Assert.Empty(server.ErrorLines);
     }
 
-    private static Task<SconceProcess> StartAsync(string drainTimeout) =>
-        SconceProcess.StartAsync(("lanes", "1"), ("intra-op-threads", "1"), ("drain-timeout", drainTimeout));
+    public void Dispose() => _work.Dispose();
 
-    private static async Task<Task> RunSlowlyAsync(GrpcChannel channel)
+    private static Task<SconceProcess> StartAsync(string drainTimeout) =>
+        SconceProcess.StartAsync(("lanes", "1"), ("intra-op-threads", "1"), ("drain-timeout", drainTimeout), HeldWork.PlugIn);
+
+    private async Task<Task> RunHeldAsync(GrpcChannel channel)
     {
         var stubs = new Stubs(channel.CreateCallInvoker());
-        await stubs.Modules.CreateModuleAsync(new() { Module = Module, Spec = Specs.Slow(Repeats) });
-        var running = stubs.Execution.ForwardAsync(new() { Module = Module, Inputs = { Wire.Pattern(512, 1024) } }).ResponseAsync;
-        await SlowWork.UntilRunningAsync();
+        await _work.PrepareAsync(stubs);
+        var running = stubs.Execution.ForwardAsync(new() { Module = HeldWork.Module, Inputs = { HeldWork.Input() } }).ResponseAsync;
+        await _work.RunsAsync();
         return running;
     }
 }

@@ -1,6 +1,5 @@
 using System.Diagnostics;
 using System.Net.Sockets;
-using System.Reflection;
 using Google.Rpc;
 using Grpc.Core;
 using Grpc.Net.Client;
@@ -12,6 +11,9 @@ namespace Sconce.Server.Tests.Wire;
 [System.Runtime.Versioning.SupportedOSPlatform("linux")]
 public sealed class LifetimeTests : IDisposable
 {
+    // Only what fails waits as long.
+    private static readonly TimeSpan Bound = TimeSpan.FromSeconds(60);
+
     private readonly string _directory = Directory.CreateTempSubdirectory("sconce").FullName;
 
     [Fact]
@@ -21,19 +23,19 @@ public sealed class LifetimeTests : IDisposable
         using var stop = new CancellationTokenSource();
 
         var running = SconceServer.RunAsync(["--port", "0", "--address-file", file, "--log-level", "error"], stop.Token);
-        await Eventually.TrueAsync(() => Task.FromResult(File.Exists(file)));
+        await Eventually.TrueAsync(() => File.Exists(file));
         using (var channel = GrpcChannel.ForAddress((await File.ReadAllLinesAsync(file)).Single()))
         {
             Assert.Equal("cpu", (await new V1.HostService.HostServiceClient(channel).GetHostAsync(new V1.GetHostRequest())).Device);
         }
 
         await stop.CancelAsync();
-        Assert.Equal(0, await running.WaitAsync(TimeSpan.FromSeconds(20)));
+        Assert.Equal(0, await running.WaitAsync(Bound));
     }
 
     [Fact]
     public async Task RunAsync_told_to_stop_before_it_started_is_a_clean_stop() =>
-        Assert.Equal(0, await SconceServer.RunAsync(["--port", "0", "--log-level", "error"], new CancellationToken(canceled: true)).WaitAsync(TimeSpan.FromSeconds(20)));
+        Assert.Equal(0, await SconceServer.RunAsync(["--port", "0", "--log-level", "error"], new CancellationToken(canceled: true)).WaitAsync(Bound));
 
     [Theory]
     [InlineData("--port", "99999")]
@@ -110,7 +112,17 @@ public sealed class LifetimeTests : IDisposable
     [Fact]
     public async Task Stop_ends_sessions_streams_and_uploads_with_unavailable()
     {
-        var server = await RunningServer.StartAsync();
+        // Long before the drain's limit. A busy machine may make one or the other stop slow, not each of them.
+        for (var (attempt, took) = (0, TimeSpan.MaxValue); took > TimeSpan.FromSeconds(5); attempt++)
+        {
+            Assert.True(attempt < 5, $"none of {attempt} stops came within 5 s; the last took {took}");
+            took = await StopWithStreamsAsync();
+        }
+    }
+
+    private static async Task<TimeSpan> StopWithStreamsAsync()
+    {
+        var server = await RunningServer.StartAsync(options => options.DrainTimeout = TimeSpan.FromMinutes(1));
         await Make.ModuleAsync(server, "m", Make.Sequential());
         using var session = server.Tensors.OpenSession(new V1.OpenSessionRequest());
         using var stream = server.Execution.ForwardStream();
@@ -131,7 +143,8 @@ public sealed class LifetimeTests : IDisposable
             await Assert.ThrowsAsync<RpcException>(() => stream.ResponseStream.MoveNext(default)),
             await Assert.ThrowsAsync<RpcException>(() => upload.ResponseAsync),
         };
-        await stopping.WaitAsync(TimeSpan.FromSeconds(9));
+        await stopping.WaitAsync(Bound);
+        var took = Stopwatch.GetElapsedTime(started);
 
         Assert.All(ends, end =>
         {
@@ -139,39 +152,42 @@ public sealed class LifetimeTests : IDisposable
             Assert.Equal("DRAINING", end.GetRpcStatus()?.GetDetail<ErrorInfo>()?.Reason);
             Assert.NotNull(end.GetRpcStatus()?.GetDetail<RetryInfo>());
         });
-        Assert.InRange(Stopwatch.GetElapsedTime(started).TotalSeconds, 0, 5);
         Assert.Empty(server.Errors);
         await server.DisposeAsync();
+        return took;
     }
 
     [Fact]
     public async Task Stop_lets_work_in_flight_finish_and_refuses_what_waits()
     {
-        var server = await RunningServer.StartAsync(options => options.Engine.Lanes = 1);
-        await Make.ModuleAsync(server, "m", Make.Sequential([.. Enumerable.Range(0, 20).Select(_ => Make.Linear(512, 512))]));
-        var input = Make.Floats([512, 512], new float[512 * 512]);
-        var calls = Enumerable.Range(0, 32).Select(_ => server.Execution.ForwardAsync(Make.Forward("m", input)).ResponseAsync).ToList();
-        await Task.WhenAny(calls);
+        const int Queue = 8;
+        var held = new HeldModule(_directory);
+        var server = await RunningServer.StartAsync(options =>
+        {
+            (options.DrainTimeout, options.Engine.PluginDir) = (TimeSpan.FromMinutes(5), HeldModule.PlugIn);
+            (options.Engine.Lanes, options.Engine.MaxQueuePerModule) = (1, Queue);
+        });
+        await Make.ModuleAsync(server, "m", held.Spec);
+        var running = ForwardAsync(server);
+        await held.RunsAsync();
+
+        // One more than there is room for: once it is refused, the others wait.
+        var waiting = Enumerable.Range(0, Queue + 1).Select(_ => ForwardAsync(server)).ToList();
+        var beyond = await Task.WhenAny(waiting).WaitAsync(Bound);
+        Assert.Equal("QUEUE_FULL", (await Refused.OfAsync(beyond)).Is(StatusCode.ResourceExhausted).Reason);
+        waiting.Remove(beyond);
 
         var stopping = server.Server.StopAsync();
-        var codes = new List<StatusCode>();
-        foreach (var call in calls)
+        foreach (var call in waiting)
         {
-            try
-            {
-                await call.WaitAsync(TimeSpan.FromSeconds(20));
-                codes.Add(StatusCode.OK);
-            }
-            catch (RpcException e)
-            {
-                codes.Add(e.StatusCode);
-            }
+            Assert.Equal("DRAINING", (await Refused.OfAsync(call)).Is(StatusCode.Unavailable).Reason);
         }
 
-        await stopping.WaitAsync(TimeSpan.FromSeconds(15));
-        Assert.Contains(StatusCode.OK, codes);
-        Assert.Contains(StatusCode.Unavailable, codes);
-        Assert.All(codes, code => Assert.True(code is StatusCode.OK or StatusCode.Unavailable, code.ToString()));
+        Assert.False(running.IsCompleted || stopping.IsCompleted);
+        held.LetGo();
+        var answer = await running.WaitAsync(Bound);
+        Assert.Equal(2, Assert.Single(Make.Floats(answer.Output.Tensor)));
+        await stopping.WaitAsync(Bound);
         Assert.Empty(server.Errors);
         await server.DisposeAsync();
     }
@@ -179,71 +195,74 @@ public sealed class LifetimeTests : IDisposable
     [Fact]
     public async Task Stop_told_not_to_wait_answers_work_in_flight_and_leaves_it_behind()
     {
-        var held = Path.Combine(_directory, "held");
-        var plugIn = typeof(LifetimeTests).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>().Single(attribute => attribute.Key == "Sconce.BrokenPlugIn").Value!;
-        var server = await RunningServer.StartAsync(options => (options.DrainTimeout, options.Engine.PluginDir) = (TimeSpan.FromMinutes(5), plugIn));
-        await Make.ModuleAsync(server, "m", Make.Spec($$"""{ "type": "Held", "args": { "file": "{{held}}" } }"""));
-        var call = server.Execution.ForwardAsync(Make.Forward("m", Make.Floats([1], 1))).ResponseAsync;
-        await Eventually.TrueAsync(() => Task.FromResult(File.Exists(held)));
+        var held = new HeldModule(_directory);
+        var server = await RunningServer.StartAsync(options => (options.DrainTimeout, options.Engine.PluginDir) = (TimeSpan.FromMinutes(5), HeldModule.PlugIn));
+        await Make.ModuleAsync(server, "m", held.Spec);
+        var call = ForwardAsync(server);
+        await held.RunsAsync();
         using var enough = new CancellationTokenSource(TimeSpan.FromMilliseconds(200));
 
-        await server.Server.StopAsync(enough.Token).WaitAsync(TimeSpan.FromSeconds(60));
+        await server.Server.StopAsync(enough.Token).WaitAsync(Bound);
 
         // Not because it had ended.
         Assert.True(server.Server.Engine.IsBusy);
         var refused = (await Refused.OfAsync(call)).Is(StatusCode.Unavailable);
         Assert.Equal("STOPPED", refused.Reason);
         Assert.Empty(server.Errors);
-        File.Delete(held);
+        held.LetGo();
         await server.DisposeAsync();
     }
 
     [Fact]
     public async Task Queue_full_is_refused_at_once_with_a_time_to_retry()
     {
-        await using var server = await RunningServer.StartAsync(options => (options.Engine.Lanes, options.Engine.MaxQueue, options.Engine.MaxQueuePerModule) = (1, 2, 2));
-        await Make.ModuleAsync(server, "m", Make.Sequential([.. Enumerable.Range(0, 20).Select(_ => Make.Linear(512, 512))]));
-        var input = Make.Floats([512, 512], new float[512 * 512]);
-
-        var calls = Enumerable.Range(0, 16).Select(_ => server.Execution.ForwardAsync(Make.Forward("m", input)).ResponseAsync).ToList();
-        var errors = new List<RpcException>();
-        foreach (var call in calls)
+        var held = new HeldModule(_directory);
+        await using var server = await RunningServer.StartAsync(options =>
         {
-            try
-            {
-                await call.WaitAsync(TimeSpan.FromSeconds(20));
-            }
-            catch (RpcException e)
-            {
-                errors.Add(e);
-            }
-        }
+            (options.Engine.Lanes, options.Engine.MaxQueue, options.Engine.MaxQueuePerModule) = (1, 2, 2);
+            options.Engine.PluginDir = HeldModule.PlugIn;
+        });
+        await Make.ModuleAsync(server, "m", held.Spec);
+        var running = ForwardAsync(server);
+        await held.RunsAsync();
 
-        Assert.NotEmpty(errors);
-        Assert.All(errors, error =>
+        var calls = Enumerable.Range(0, 16).Select(_ => ForwardAsync(server)).ToList();
+
+        // While one runs and two wait, and neither of them can end.
+        await Eventually.TrueAsync(() => calls.Count(call => call.IsFaulted) == 14);
+        Assert.DoesNotContain(calls.Append(running), call => call.IsCompletedSuccessfully);
+        held.LetGo();
+        foreach (var call in calls.Where(call => call.IsFaulted))
         {
+            var error = await Assert.ThrowsAsync<RpcException>(() => call);
             Assert.Equal(StatusCode.ResourceExhausted, error.StatusCode);
             Assert.Equal("QUEUE_FULL", error.GetRpcStatus()?.GetDetail<ErrorInfo>()?.Reason);
             Assert.True(error.GetRpcStatus()?.GetDetail<RetryInfo>()?.RetryDelay.ToTimeSpan() > TimeSpan.Zero);
-        });
-        await server.Execution.ForwardAsync(Make.Forward("m", input));
+        }
+
+        await Task.WhenAll(calls.Where(call => !call.IsFaulted).Append(running)).WaitAsync(Bound);
+        await ForwardAsync(server);
         Assert.Empty(server.Errors);
     }
 
     [Fact]
     public async Task Deadline_that_passes_in_the_queue_is_never_run()
     {
-        await using var server = await RunningServer.StartAsync(options => options.Engine.Lanes = 1);
-        await Make.ModuleAsync(server, "m", Make.Sequential([.. Enumerable.Range(0, 20).Select(_ => Make.Linear(512, 512))]));
+        var held = new HeldModule(_directory);
+        await using var server = await RunningServer.StartAsync(options => (options.Engine.Lanes, options.Engine.PluginDir) = (1, HeldModule.PlugIn));
+        await Make.ModuleAsync(server, "m", Make.Sequential(held.Spec, Make.Linear(1, 1)));
         await server.Training.CreateOptimizerAsync(new V1.CreateOptimizerRequest { Module = "m", Type = "SGD", Args = Make.Args(("lr", 0.1)) });
         var generation = (await server.Modules.GetModuleAsync(new V1.GetModuleRequest { Module = "m" })).Module.Generation;
+        var busy = ForwardAsync(server);
+        await held.RunsAsync();
 
-        // By id: requests of a megabyte each would be overtaken by the small one.
-        await server.Tensors.PutTensorAsync(new V1.PutTensorRequest { Id = "t", Tensor = Make.Floats([512, 512], new float[512 * 512]) });
-        var busy = Enumerable.Range(0, 12).Select(_ => server.Execution.ForwardAsync(Make.Forward("m", new V1.Tensor { KeptId = "t" })).ResponseAsync).ToList();
-        await Task.WhenAny(busy);
-        var late = await RunningServer.RefusedAsync(server.Modules.ToAsync(new V1.ToRequest { Module = "m", Conversion = V1.Conversion.Double }, deadline: DateTime.UtcNow.AddMilliseconds(40)));
-        await Task.WhenAll(busy);
+        // Time enough to get into the queue, which nothing leaves.
+        var late = await RunningServer.RefusedAsync(server.Modules.ToAsync(new V1.ToRequest { Module = "m", Conversion = V1.Conversion.Double }, deadline: DateTime.UtcNow.AddSeconds(2)));
+
+        // The server has a clock of its own.
+        await Eventually.TrueAsync(() => server.Log.Any(line => line.Contains("ModuleService/To ", StringComparison.Ordinal) && line.Contains("DEADLINE_EXCEEDED", StringComparison.Ordinal)));
+        held.LetGo();
+        await busy;
 
         Assert.Equal(StatusCode.DeadlineExceeded, late.StatusCode);
         Assert.Equal(generation, (await server.Modules.GetModuleAsync(new V1.GetModuleRequest { Module = "m" })).Module.Generation);
@@ -251,6 +270,8 @@ public sealed class LifetimeTests : IDisposable
     }
 
     public void Dispose() => Directory.Delete(_directory, recursive: true);
+
+    private static Task<V1.ForwardResponse> ForwardAsync(RunningServer server) => server.Execution.ForwardAsync(Make.Forward("m", Make.Floats([1], 1))).ResponseAsync;
 
     private static GrpcChannel UnixChannel(string path) => GrpcChannel.ForAddress("http://localhost", new GrpcChannelOptions
     {
