@@ -9,6 +9,8 @@ internal sealed class ServeCommand : CliCommand
 {
     private readonly Option<string?> _config = new("--config") { Description = "JSON file with settings in a \"Sconce\" object.", HelpName = "file" };
 
+    private readonly Option<bool> _supervise = new("--supervise") { Description = "Run the server in a process of its own, and start it again when it has crashed; with data set, its durable modules come back." };
+
     private readonly Option<bool> _withParent = new(ServerProcess.StopWithParentOption) { Description = "Stop when standard input ends.", Hidden = true };
 
     private readonly List<(ServerSetting Setting, Option<string?> Option)> _settings = [];
@@ -19,6 +21,7 @@ internal sealed class ServeCommand : CliCommand
             "serve",
             "Runs the server. Settings also come from the environment (SCONCE__PORT=50052) and from --config; the command line wins.",
             "sconce serve",
+            "sconce serve --supervise --data /var/lib/sconce",
             "sconce serve --port 0 --unix-socket /run/sconce.sock --memory-budget-bytes 4GiB --log-format json")
     {
         Options.Add(_config);
@@ -34,6 +37,7 @@ internal sealed class ServeCommand : CliCommand
             Options.Add(option);
         }
 
+        Options.Add(_supervise);
         Options.Add(_withParent);
     }
 
@@ -49,6 +53,12 @@ internal sealed class ServeCommand : CliCommand
         {
             if (parsed.GetResult(option) is { Implicit: false })
                 arguments.Add($"{NameOf(setting)}={parsed.GetValue(option) ?? "true"}");
+        }
+
+        if (parsed.GetValue(_supervise))
+        {
+            using var supervisor = new Supervisor(Terminal, ["serve", .. arguments]);
+            return await supervisor.RunAsync(cancel).ConfigureAwait(false);
         }
 
         // Not disposed: the watcher may outlive the server by a moment.

@@ -111,7 +111,7 @@ internal sealed class ServerProcess : IAsyncDisposable
     }
 
     /// <summary>This program again: its own executable, or the assembly under dotnet.</summary>
-    private static ProcessStartInfo Command(params string[] arguments)
+    internal static ProcessStartInfo Command(params string[] arguments)
     {
         var assembly = typeof(ServerProcess).Assembly.Location;
         var start = new ProcessStartInfo { UseShellExecute = false };
