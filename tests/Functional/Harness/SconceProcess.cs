@@ -30,6 +30,9 @@ internal sealed partial class SconceProcess : IAsyncDisposable
     /// <summary>Path of its Unix socket.</summary>
     public string UnixSocket => Path.Combine(_directory.FullName, "sconce.sock");
 
+    /// <summary>Its process.</summary>
+    public int Id => _process.Id;
+
     /// <summary>Whether it still runs.</summary>
     public bool IsRunning => !_process.HasExited;
 
