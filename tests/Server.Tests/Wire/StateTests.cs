@@ -323,9 +323,30 @@ public sealed class StateTests : IAsyncLifetime
         string module, IEnumerable<V1.StateEntry> entries, byte[] bytes, int chunkBytes = 1 << 20, ulong? digest = null, string requestId = "")
     {
         using var call = _server.State.LoadStateDict();
+        var header = new V1.LoadStateDictHeader { Module = module, Entries = { entries }, RequestId = requestId };
         try
         {
-            await WriteAsync(call.RequestStream, new V1.LoadStateDictHeader { Module = module, Entries = { entries }, RequestId = requestId }, bytes, chunkBytes, digest);
+            await call.RequestStream.WriteAsync(new V1.LoadStateDictRequest { Header = header });
+            var read = 0;
+            for (var entry = 0; entry < header.Entries.Count; entry++)
+            {
+                var length = (int)header.Entries[entry].Shape.Aggregate(4L, (a, b) => a * b);
+                for (var offset = 0; offset < length; offset += chunkBytes)
+                {
+                    var size = Math.Min(chunkBytes, length - offset);
+                    await call.RequestStream.WriteAsync(Chunk((uint)entry, (ulong)offset, bytes.AsSpan(read, size).ToArray()));
+                    read += size;
+                }
+            }
+
+            var end = new V1.StateEnd();
+            if (digest is { } value)
+            {
+                end.Xxh3 = value;
+            }
+
+            await call.RequestStream.WriteAsync(new V1.LoadStateDictRequest { End = end });
+            await call.RequestStream.CompleteAsync();
         }
         catch (Exception e) when (e is RpcException or InvalidOperationException)
         {
@@ -333,30 +354,5 @@ public sealed class StateTests : IAsyncLifetime
         }
 
         return await call;
-    }
-
-    private static async Task WriteAsync(IClientStreamWriter<V1.LoadStateDictRequest> stream, V1.LoadStateDictHeader header, byte[] bytes, int chunkBytes, ulong? digest)
-    {
-        await stream.WriteAsync(new V1.LoadStateDictRequest { Header = header });
-        var read = 0;
-        for (var entry = 0; entry < header.Entries.Count; entry++)
-        {
-            var length = (int)header.Entries[entry].Shape.Aggregate(4L, (a, b) => a * b);
-            for (var offset = 0; offset < length; offset += chunkBytes)
-            {
-                var size = Math.Min(chunkBytes, length - offset);
-                await stream.WriteAsync(Chunk((uint)entry, (ulong)offset, bytes.AsSpan(read, size).ToArray()));
-                read += size;
-            }
-        }
-
-        var end = new V1.StateEnd();
-        if (digest is { } value)
-        {
-            end.Xxh3 = value;
-        }
-
-        await stream.WriteAsync(new V1.LoadStateDictRequest { End = end });
-        await stream.CompleteAsync();
     }
 }
