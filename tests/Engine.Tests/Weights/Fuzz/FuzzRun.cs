@@ -54,7 +54,7 @@ internal sealed class FuzzRun
             }
         }
 
-        TestContext.Current.SendDiagnosticMessage(
+        TestContext.Current.TestOutputHelper?.WriteLine(
             $"{executions} executions in {Stopwatch.GetElapsedTime(began).TotalSeconds:0.0} s; longest {run.Longest.TotalMilliseconds:0.0} ms; most managed {run.MostManaged} bytes; resident {warm >> 20} to {most >> 20} MiB; "
             + string.Join(", ", run._outcomes.Select(outcome => $"{outcome.Key} {outcome.Value}")));
         Assert.True(executions < Soak || most - warm < MostBytes, $"the process grew from {warm} to {most} bytes");

@@ -1,6 +1,7 @@
 using System.Text.Json;
 using Sconce.Engine.Execution;
 using Sconce.Engine.Tensors;
+using Sconce.Engine.Tests.Hardening;
 using Sconce.Engine.Weights.Safetensors;
 using static TorchSharp.torch;
 
@@ -196,6 +197,15 @@ public sealed class SafetensorsFileTests : IDisposable
         var file = SafetensorsFile.Open(FilePath, SafetensorsBytes.Name);
         file.Dispose();
         Assert.Throws<ObjectDisposedException>(() => file.Read(0));
+    }
+
+    [Fact]
+    public void Headers_are_read_and_made_without_libtorch()
+    {
+        var result = TorchChild.Run(TorchChild.Folder, TimeSpan.FromMinutes(2), new Dictionary<string, string>(), "safetensors", SafetensorsBytes.Fixture("written-by-sconce.safetensors"));
+
+        Assert.Equal((0, ""), (result.ExitCode, result.Error));
+        Assert.Equal($"{new FileInfo(SafetensorsBytes.Fixture("written-by-sconce.safetensors")).Length}\n", result.Output);
     }
 
     private static byte[] Bytes(Tensor tensor)
