@@ -58,14 +58,14 @@ internal static class SnapshotManifest
 
         try
         {
-            if (JsonSerializer.Deserialize(content, ManifestJson.Default.Version)!.Format is var format and not Format)
+            if (Parsed(JsonSerializer.Deserialize(content, ManifestJson.Default.Version)).Format is var format and not Format)
             {
                 throw new EngineException(EngineError.FailedPrecondition, "SNAPSHOT_FORMAT_UNSUPPORTED",
                     $"the snapshot {id} has format {format}; this version of Sconce reads format {Format}: start the version that wrote it, or move the snapshot out of the directory");
             }
 
-            var read = JsonSerializer.Deserialize(content, ManifestJson.Default.Content)!;
-            return read.Id == id && read.Parts.Count > 0 && read.Parts.All(part => SnapshotNames.IsPart(part.Name))
+            var read = Parsed(JsonSerializer.Deserialize(content, ManifestJson.Default.Content));
+            return read.Id == id && HasParts(read)
                 ? new(id, read.Module, read.Sequence, read.Created, new(read.Generation, read.Step, read.Reason), read.Parts, found)
                 : throw SnapshotDamage.Part(id, SnapshotNames.Manifest, $"is that of {EngineException.Quote(read.Id)}, or names no parts that can be");
         }
@@ -74,6 +74,15 @@ internal static class SnapshotManifest
             throw SnapshotDamage.Part(id, SnapshotNames.Manifest, $"has content that no version of Sconce writes ({exception.Message})");
         }
     }
+
+    // JSON's null is no failure of the parser.
+    private static T Parsed<T>(T? read)
+        where T : class => read ?? throw new JsonException("null");
+
+    private static bool HasParts(Content read) =>
+        read.Parts.Count > 0
+        && read.Parts.All(part => part is { Bytes: >= 0 } && SnapshotNames.IsPart(part.Name))
+        && read.Parts.DistinctBy(part => part.Name, StringComparer.Ordinal).Count() == read.Parts.Count;
 
     /// <summary>The part that every format has.</summary>
     internal sealed record Version(int Format);

@@ -5,7 +5,7 @@ namespace Sconce.Engine.Tests.Snapshots;
 /// <summary>The power is cut, or the process killed, before every single operation; what may then be on the disk is opened and judged.</summary>
 public class CrashTests
 {
-    private const int Sample = 48;
+    private const int Sample = 96;
 
     private static readonly Dictionary<string, (Action<SnapshotLedger, SnapshotStore, FaultDisk> Before, Action<SnapshotLedger, SnapshotStore> Act)> Scenarios = new()
     {
@@ -15,7 +15,8 @@ public class CrashTests
         {
             ledger.Save(store, "m");
             ledger.Save(store, "n");
-        }),
+        }
+        ),
         ["save that prunes"] = (Two, (ledger, store) => ledger.Save(store, "m", keepLast: 1)),
         ["delete"] = (Two, (ledger, store) => ledger.Delete(store, store.List("m")[0].Id)),
         ["delete the last"] = ((ledger, store, _) => ledger.Save(store, "m"), (ledger, store) => ledger.Delete(store, store.List("m")[0].Id)),

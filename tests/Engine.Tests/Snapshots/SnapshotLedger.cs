@@ -61,11 +61,11 @@ internal sealed class SnapshotLedger
         }
     }
 
-    /// <summary>No file but those of whole snapshots.</summary>
-    public static void AssertClean(IDisk disk, bool withLock = false)
+    /// <summary>No file but those of whole snapshots, and the lock's.</summary>
+    public static void AssertClean(IDisk disk, string root = Root)
     {
-        Assert.All(disk.List(Root), entry => Assert.True(SnapshotNames.IsId(entry.Name) || entry.Name is "quarantine" || (withLock && entry.Name == "lock"), $"stray {entry.Name}"));
-        var names = disk.List($"{Root}/quarantine").Select(entry => entry.Name).ToHashSet();
+        Assert.All(disk.List(root), entry => Assert.True(SnapshotNames.IsId(entry.Name) || entry.Name is "quarantine" or "lock", $"stray {entry.Name}"));
+        var names = disk.List(Path.Combine(root, "quarantine")).Select(entry => entry.Name).ToHashSet();
         Assert.All(names, name => Assert.Contains(name.EndsWith(".txt", StringComparison.Ordinal) ? name[..^4] : name + ".txt", names));
     }
 
@@ -125,6 +125,15 @@ internal sealed class SnapshotLedger
     {
         using var store = Open(disk);
         return Check(disk, store);
+    }
+
+    /// <summary>As after a crash in the middle of the last call, which failed on a disk that failed on.</summary>
+    public void CheckAfterFailure(FaultDisk disk)
+    {
+        // The save is done by then, what it should have pruned is not.
+        _may.UnionWith(_mustNot);
+        _mustNot.Clear();
+        Check(disk);
     }
 
     public IReadOnlyList<string> Check(FaultDisk disk, SnapshotStore store)
