@@ -151,7 +151,7 @@ internal static class StateTransfer
         }
     }
 
-    private static SconceException Damaged(string how) =>
+    internal static SconceException Damaged(string how) =>
         new ErrorDetails(StatusCode.DataLoss, $"The server's stream of tensors is damaged: {how}. Nothing of it was used.").ToException(null);
 
     /// <summary>Tensors in the making.</summary>

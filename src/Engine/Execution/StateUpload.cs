@@ -1,4 +1,5 @@
 using Sconce.Engine.Tensors;
+using Sconce.Engine.Weights;
 using static TorchSharp.torch;
 
 namespace Sconce.Engine.Execution;
@@ -7,7 +8,7 @@ namespace Sconce.Engine.Execution;
 /// Receives a state dict into native memory. What is announced must fit the budget, but only what comes is charged: words alone take no room from others.
 /// The order of the pieces is the sender's matter; nothing here touches a module.
 /// </summary>
-public sealed unsafe class StateUpload : IDisposable
+public sealed unsafe class StateUpload : IStateSource, IDisposable
 {
     private const string What = "the upload of";
 
@@ -47,6 +48,9 @@ public sealed unsafe class StateUpload : IDisposable
 
     /// <summary>Where the list stands in the request, for errors.</summary>
     internal string Field { get; }
+
+    /// <inheritdoc/>
+    public string FieldOf(int entry) => StateLoading.FieldOf(Field, entry);
 
     /// <summary>Checks a list of tensors, and counts the bytes of each. They are fewer than 2^63 together.</summary>
     /// <param name="entries">The tensors.</param>
@@ -105,9 +109,10 @@ public sealed unsafe class StateUpload : IDisposable
         }
     }
 
-    /// <summary>Uses the tensors with their keys, once all bytes are there. A caller who gives up meanwhile does not pull them away.</summary>
-    internal T Use<T>(Func<IReadOnlyList<(string Key, Tensor Value)>, T> work)
+    /// <inheritdoc/>
+    public T Use<T>(Func<IReadOnlyList<(string Key, Tensor Value)>, T> work)
     {
+        ArgumentNullException.ThrowIfNull(work);
         lock (_lock)
         {
             ObjectDisposedException.ThrowIf(_disposed, this);

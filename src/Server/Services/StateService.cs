@@ -1,6 +1,7 @@
 using Grpc.Core;
 using Sconce.Engine;
 using Sconce.Engine.Execution;
+using Sconce.Engine.Weights;
 using Sconce.Server.ExactlyOnce;
 using Sconce.Server.Hosting;
 using Sconce.Server.Interceptors;
@@ -15,10 +16,12 @@ internal sealed class StateService(EngineHost engine, RequestIdStore once, Sconc
     public override async Task GetStateDict(V1.GetStateDictRequest request, IServerStreamWriter<V1.GetStateDictResponse> responseStream, ServerCallContext context)
     {
         var chunkBytes = StateSender.ChunkBytes(request.ChunkBytes);
-        using var snapshot = await engine.GetModule(request.Module).GetStateAsync(request.Path, [.. request.Keys], context.CancellationToken).ConfigureAwait(false);
+        var isFile = StateMapping.IsFile(request.Framing);
+        using var snapshot = await engine.GetModule(request.Module).GetStateAsync(StateMapping.ToSelection(request), context.CancellationToken).ConfigureAwait(false);
+        var file = isFile ? snapshot.AsSafetensors() : null;
         await StateSender.SendAsync(
-            new V1.GetStateDictResponse { Manifest = StateSender.ToManifest(snapshot) }, snapshot, chunkBytes, options.StreamIdleTimeout, responseStream,
-            static chunk => new V1.GetStateDictResponse { Chunk = chunk }, static end => new V1.GetStateDictResponse { End = end }, context.CancellationToken).ConfigureAwait(false);
+            new V1.GetStateDictResponse { Manifest = StateSender.ToManifest(snapshot, file) }, snapshot, chunkBytes, options.StreamIdleTimeout, responseStream,
+            static chunk => new V1.GetStateDictResponse { Chunk = chunk }, static end => new V1.GetStateDictResponse { End = end }, context.CancellationToken, file).ConfigureAwait(false);
     }
 
     public override async Task<V1.LoadStateDictResponse> LoadStateDict(IAsyncStreamReader<V1.LoadStateDictRequest> requestStream, ServerCallContext context)
@@ -39,16 +42,17 @@ internal sealed class StateService(EngineHost engine, RequestIdStore once, Sconc
 
         // Asked for first, so that a mistyped name or key does not cost an upload.
         var module = engine.GetModule(header.Module);
+        var plan = StateMapping.ToPlan(header);
         using var upload = engine.ReserveState(entries, "header.entries");
-        await module.CheckStateAsync(header.Path, upload.Entries, !header.HasStrict || header.Strict, "header.entries", context.CancellationToken).ConfigureAwait(false);
+        await module.CheckStateAsync(header.Path, upload, plan, context.CancellationToken).ConfigureAwait(false);
         var digest = await reader.ReceiveAsync(upload).ConfigureAwait(false);
-        return await once.RunAsync(header, header.RequestId, (h, cancellationToken) => LoadAsync(module, h, upload, cancellationToken), context.CancellationToken, digest, "header.request_id").ConfigureAwait(false);
+        return await once.RunAsync(header, header.RequestId, (h, cancellationToken) => LoadAsync(module, h, upload, plan, cancellationToken), context.CancellationToken, digest, "header.request_id").ConfigureAwait(false);
     }
 
-    private static async Task<V1.LoadStateDictResponse> LoadAsync(HostedModule module, V1.LoadStateDictHeader header, StateUpload upload, CancellationToken cancellationToken)
+    private static async Task<V1.LoadStateDictResponse> LoadAsync(HostedModule module, V1.LoadStateDictHeader header, StateUpload upload, LoadPlan plan, CancellationToken cancellationToken)
     {
         var target = new ChangeTarget(header.Path, header.HasIfGeneration ? header.IfGeneration : null);
-        var outcome = await module.LoadStateAsync(target, upload, !header.HasStrict || header.Strict, cancellationToken).ConfigureAwait(false);
+        var outcome = await module.LoadStateAsync(target, upload, plan, cancellationToken).ConfigureAwait(false);
         return new V1.LoadStateDictResponse { MissingKeys = { outcome.MissingKeys }, UnexpectedKeys = { outcome.UnexpectedKeys }, Generation = outcome.Generation };
     }
 }
