@@ -1,5 +1,5 @@
 using Sconce.Engine.Modules;
-using Sconce.Engine.Weights;
+using Sconce.Engine.Weights.Safetensors;
 
 namespace Sconce.Engine.Execution;
 
@@ -21,8 +21,8 @@ internal sealed class SharedStateFile : IDisposable
     /// <param name="module">The module's name, for the ledger's message.</param>
     public static SharedStateFile Write(string directory, IReadOnlyList<StateEntry> entries, MemoryLedger ledger, string module)
     {
-        var header = SafetensorsWriter.Header(entries);
-        var bytes = header.Length + entries.Sum(entry => entry.Tensor.numel() * entry.Tensor.ElementSize);
+        var layout = SafetensorsWriter.Layout(entries);
+        var bytes = layout.FileBytes;
         var charge = new MemoryCharge(ledger, MemoryUse.State, "the shared memory of module", module, bytes);
         var path = System.IO.Path.Combine(directory, $"{Ids.New("sconce")}.safetensors");
         var unfinished = path + ".tmp";
@@ -36,8 +36,7 @@ internal sealed class SharedStateFile : IDisposable
 
             using (var stream = new FileStream(unfinished, options))
             {
-                stream.Write(header);
-                SafetensorsWriter.WriteData(stream, entries);
+                SafetensorsWriter.Write(stream, layout, entries);
             }
 
             File.Move(unfinished, path);

@@ -42,7 +42,9 @@ public sealed class SharedMemoryTests : IAsyncLifetime
         var bias = header.RootElement.GetProperty("1.bias");
         Assert.Equal([2L], bias.GetProperty("shape").EnumerateArray().Select(size => size.GetInt64()));
         var offsets = bias.GetProperty("data_offsets").EnumerateArray().Select(offset => offset.GetInt32()).ToArray();
-        Assert.Equal(bytes.Length - 8 - length, offsets[1]);
+        // The wider elements come first, so that all are aligned: float32 of 1.weight (6) and 1.bias (2), then bfloat16 of the other layer.
+        Assert.Equal([24, 32], offsets);
+        Assert.Equal(8 + length + 32 + (2 * 15), bytes.Length);
         Assert.Equal(5f, BitConverter.ToSingle(bytes, 8 + length + offsets[0]));
         // 15 parameters take 2 bytes less each.
         Assert.Equal(before - 30 + shared.Bytes, (await _server.Host.GetHostAsync(new V1.GetHostRequest())).Memory.UsedBytes);
