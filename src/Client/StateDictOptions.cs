@@ -41,6 +41,7 @@ public sealed class LoadStateDictOptions
 /// <summary>What was written to a file.</summary>
 /// <param name="Generation">Generation of the module at the copy.</param>
 /// <param name="Tensors">How many tensors.</param>
-/// <param name="Bytes">Bytes of the file.</param>
+/// <param name="TotalBytes">Bytes of all tensors together.</param>
+/// <param name="FileBytes">Bytes of the file.</param>
 /// <param name="Xxh3">XXH3 (64 bit) of the file's bytes.</param>
-public sealed record SavedStateDict(ulong Generation, int Tensors, long Bytes, ulong Xxh3);
+public sealed record SavedStateDict(ulong Generation, int Tensors, long TotalBytes, long FileBytes, ulong Xxh3);

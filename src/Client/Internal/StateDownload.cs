@@ -60,7 +60,7 @@ internal static class StateDownload
                     await file.WriteAsync(chunk.Data.Memory, cancellationToken).ConfigureAwait(false);
                     break;
                 case { End: { } end } when manifest is not null && saved is null && (ulong)file.Position == manifest.TotalBytes:
-                    saved = new SavedStateDict(manifest.Generation, manifest.Entries.Count, file.Position, digest.GetCurrentHashAsUInt64());
+                    saved = new SavedStateDict(manifest.Generation, manifest.Entries.Count, manifest.Entries.Sum(StateTransfer.SizeOf), file.Position, digest.GetCurrentHashAsUInt64());
                     if (end.HasXxh3 && end.Xxh3 != saved.Xxh3)
                         throw StateTransfer.Damaged($"its digest is {end.Xxh3:x16} and its bytes give {saved.Xxh3:x16}");
                     break;

@@ -151,6 +151,20 @@ internal static class StateTransfer
         }
     }
 
+    /// <summary>Bytes of a tensor that the server announces.</summary>
+    internal static long SizeOf(StateEntry entry)
+    {
+        Int128 size = DataTypes.SizeOf(entry.Dtype);
+        foreach (var dimension in entry.Shape)
+        {
+            size *= dimension;
+            if (dimension < 0 || size > long.MaxValue)
+                throw Damaged($"'{entry.Key}' has an impossible shape");
+        }
+
+        return (long)size;
+    }
+
     internal static SconceException Damaged(string how) =>
         new ErrorDetails(StatusCode.DataLoss, $"The server's stream of tensors is damaged: {how}. Nothing of it was used.").ToException(null);
 
@@ -244,19 +258,6 @@ internal static class StateTransfer
                 if (!State.TryAdd(entry.Key, TensorData.FromBytes(entry.Dtype, [.. entry.Shape], default)))
                     throw Damaged($"'{entry.Key}' is listed twice");
             }
-        }
-
-        private static long SizeOf(StateEntry entry)
-        {
-            Int128 size = DataTypes.SizeOf(entry.Dtype);
-            foreach (var dimension in entry.Shape)
-            {
-                size *= dimension;
-                if (dimension < 0 || size > long.MaxValue)
-                    throw Damaged($"'{entry.Key}' has an impossible shape");
-            }
-
-            return (long)size;
         }
     }
 }

@@ -91,7 +91,7 @@ public sealed partial class HostedModule
                 _state.Stepped();
             }
 
-            return new LoadStateOutcome(outcome.MissingKeys, outcome.UnexpectedKeys, _state.Generation);
+            return new LoadStateOutcome(outcome.MissingKeys, outcome.UnexpectedKeys, _state.Generation, outcome.LoadedTensors);
 
             LoadOutcome Load() => source.Use(values => Loaded(target.Path, source, values, plan, copies));
         }, cancellationToken);

@@ -1,5 +1,5 @@
 using Sconce.Engine.Tensors;
-using Sconce.Engine.Weights;
+using Sconce.Engine.Weights.Safetensors;
 using static TorchSharp.torch;
 
 namespace Sconce.Engine.Execution;
@@ -47,7 +47,7 @@ public sealed class StateSnapshot : IDisposable
 
     /// <summary>The safetensors file that the entries make.</summary>
     /// <exception cref="EngineException">An entry has a dtype, or a key, that the format does not know.</exception>
-    public SafetensorsLayout AsSafetensors() => SafetensorsWriter.Layout(Entries);
+    public SafetensorsLayout AsSafetensors() => SafetensorsLayout.Of(Entries);
 
     /// <inheritdoc/>
     public void Dispose()

@@ -7,7 +7,8 @@ namespace Sconce.Engine.Weights;
 /// <summary>What a load left out.</summary>
 /// <param name="MissingKeys">Keys of the module that were not given.</param>
 /// <param name="UnexpectedKeys">Keys given that the module lacks.</param>
-public sealed record LoadOutcome(IReadOnlyList<string> MissingKeys, IReadOnlyList<string> UnexpectedKeys);
+/// <param name="LoadedTensors">How many tensors are loaded.</param>
+public sealed record LoadOutcome(IReadOnlyList<string> MissingKeys, IReadOnlyList<string> UnexpectedKeys, int LoadedTensors);
 
 /// <summary><c>nn.Module.load_state_dict</c>, all or nothing.</summary>
 public static class StateLoading
@@ -124,7 +125,7 @@ public static class StateLoading
             wrong.AddRange(missing.Select(key => new FieldViolation(field(-1), $"{EngineException.Quote(key)} is missing")));
         }
 
-        return wrong.Count == 0 ? (new LoadOutcome(missing, unexpected), targets, lazy) : throw EngineException.Invalid(wrong, "STATE_MISMATCH");
+        return wrong.Count == 0 ? (new LoadOutcome(missing, unexpected, entries.Count - unexpected.Count), targets, lazy) : throw EngineException.Invalid(wrong, "STATE_MISMATCH");
     }
 
     private static Tensor Converted(StateEntry target, Tensor value, LoadPlan plan, bool copies) =>

@@ -53,6 +53,6 @@ internal sealed class StateService(EngineHost engine, RequestIdStore once, Sconc
     {
         var target = new ChangeTarget(header.Path, header.HasIfGeneration ? header.IfGeneration : null);
         var outcome = await module.LoadStateAsync(target, upload, plan, cancellationToken).ConfigureAwait(false);
-        return new V1.LoadStateDictResponse { MissingKeys = { outcome.MissingKeys }, UnexpectedKeys = { outcome.UnexpectedKeys }, Generation = outcome.Generation };
+        return new V1.LoadStateDictResponse { MissingKeys = { outcome.MissingKeys }, UnexpectedKeys = { outcome.UnexpectedKeys }, Generation = outcome.Generation, LoadedTensors = (uint)outcome.LoadedTensors };
     }
 }

@@ -3,7 +3,7 @@ using Google.Protobuf;
 using Grpc.Core;
 using Sconce.Engine;
 using Sconce.Engine.Execution;
-using Sconce.Engine.Weights;
+using Sconce.Engine.Weights.Safetensors;
 
 namespace Sconce.Server.Streams;
 
@@ -72,7 +72,7 @@ internal static class StateSender
     public static V1.StateManifest ToManifest(StateSnapshot snapshot, SafetensorsLayout? file = null) => new()
     {
         Generation = snapshot.Generation,
-        TotalBytes = (ulong)(file?.ByteLength ?? snapshot.TotalBytes),
+        TotalBytes = (ulong)(file?.FileBytes ?? snapshot.TotalBytes),
         Entries = { snapshot.Entries.Select(Mapping.TrainingMapping.ToEntry) },
     };
 }

@@ -34,6 +34,7 @@ internal static class RequestSweep
         new V1.TrainStreamRequest { Step = new() { Module = "m", Inputs = { One }, Targets = { One }, Loss = Mse }, StopOnError = true },
         new V1.PutTensorRequest { Tensor = One },
         new V1.RegisterHookRequest { Module = "m", Hook = Hook() },
+        new V1.GetStateDictRequest { Module = "m" },
         new V1.LoadStateDictRequest { Header = new() { Module = "m", Strict = false } },
         new V1.LoadOptimizerStateRequest { Header = new() { Module = "m", State = new() } },
     ];
