@@ -9,7 +9,7 @@ using Sconce.Engine.Training;
 namespace Sconce.Engine.Execution;
 
 /// <summary>The process's engine: it owns the device, the lanes, the modules, and what callers keep here.</summary>
-public sealed class EngineHost : IAsyncDisposable
+public sealed partial class EngineHost : IAsyncDisposable
 {
     private static readonly TimeSpan SweepEvery = TimeSpan.FromSeconds(1);
 
@@ -19,6 +19,7 @@ public sealed class EngineHost : IAsyncDisposable
     private readonly HostServices _services;
     private readonly Gate _gate;
     private readonly IdleMemory _idle;
+    private readonly ModelFiles _files;
     private readonly ITimer _sweeper;
     private readonly DateTimeOffset _started;
     private readonly ILogger _log;
@@ -52,6 +53,7 @@ public sealed class EngineHost : IAsyncDisposable
             options, new LanePool(options.Lanes), new Admission(options), ledger, sessions, new KeptTensors(options, ledger, sessions, time), plugIns,
             new ApiUsage(_log), time, _log, name => _modules.GetValueOrDefault(name));
         _gate = new Gate(_services.Lanes, _services.Admission, "");
+        _files = new ModelFiles(options, ledger, _log, time);
         _idle = new IdleMemory(ledger, _services.Lanes);
         _sweeper = time.CreateTimer(static host => ((EngineHost)host!).Sweep(), this, SweepEvery, SweepEvery);
     }

@@ -42,7 +42,7 @@ public sealed partial class HostedModule
     /// <param name="source">What will come.</param>
     /// <param name="plan">How it is to be loaded.</param>
     /// <param name="cancellationToken">Takes the call back while it waits.</param>
-    public Task CheckStateAsync(string path, IStateSource source, LoadPlan plan, CancellationToken cancellationToken)
+    public Task CheckStateAsync(string path, StateSource source, LoadPlan plan, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(source);
         return CheckStateAsync(path, source.Entries, source.FieldOf, plan, cancellationToken);
@@ -62,7 +62,7 @@ public sealed partial class HostedModule
     /// <param name="source">The tensors; they stay the caller's to dispose.</param>
     /// <param name="strict">Whether missing and unexpected keys are refused.</param>
     /// <param name="cancellationToken">Takes the call back while it waits.</param>
-    public Task<LoadStateOutcome> LoadStateAsync(ChangeTarget target, IStateSource source, bool strict, CancellationToken cancellationToken) =>
+    public Task<LoadStateOutcome> LoadStateAsync(ChangeTarget target, StateSource source, bool strict, CancellationToken cancellationToken) =>
         LoadStateAsync(target, source, new LoadPlan { Strict = strict }, cancellationToken);
 
     /// <summary>Loads tensors into parameters and buffers, all of them or none; live graphs are invalidated.</summary>
@@ -70,7 +70,7 @@ public sealed partial class HostedModule
     /// <param name="source">The tensors; they stay the caller's to dispose.</param>
     /// <param name="plan">How they are loaded.</param>
     /// <param name="cancellationToken">Takes the call back while it waits.</param>
-    public Task<LoadStateOutcome> LoadStateAsync(ChangeTarget target, IStateSource source, LoadPlan plan, CancellationToken cancellationToken)
+    public Task<LoadStateOutcome> LoadStateAsync(ChangeTarget target, StateSource source, LoadPlan plan, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(source);
         ArgumentNullException.ThrowIfNull(plan);
@@ -97,7 +97,7 @@ public sealed partial class HostedModule
         }, cancellationToken);
     }
 
-    private LoadOutcome Loaded(string path, IStateSource source, IReadOnlyList<(string Key, Tensor Value)> values, LoadPlan plan, MemoryCharge copies)
+    private LoadOutcome Loaded(string path, StateSource source, IReadOnlyList<(string Key, Tensor Value)> values, LoadPlan plan, MemoryCharge copies)
     {
         using var normal = inference_mode(false);
         using var quiet = no_grad();

@@ -8,7 +8,7 @@ namespace Sconce.Engine.Execution;
 /// Receives a state dict into native memory. What is announced must fit the budget, but only what comes is charged: words alone take no room from others.
 /// The order of the pieces is the sender's matter; nothing here touches a module.
 /// </summary>
-public sealed unsafe class StateUpload : IStateSource, IDisposable
+public sealed unsafe class StateUpload : StateSource
 {
     private const string What = "the upload of";
 
@@ -17,11 +17,7 @@ public sealed unsafe class StateUpload : IStateSource, IDisposable
     private readonly long[] _lengths;
     private readonly long[] _written;
     private readonly MemoryCharge _charge;
-    private readonly Lock _lock = new();
     private long _received;
-    private int _holds;
-    private bool _disposed;
-    private bool _freed;
 
     /// <summary>Checks what is announced.</summary>
     /// <param name="entries">The tensors that will come.</param>
@@ -40,17 +36,17 @@ public sealed unsafe class StateUpload : IStateSource, IDisposable
         _charge = new MemoryCharge(ledger, MemoryUse.State, What, field);
     }
 
-    /// <summary>The tensors, in order.</summary>
-    public IReadOnlyList<StateEntryInfo> Entries { get; }
+    /// <inheritdoc/>
+    public override IReadOnlyList<StateEntryInfo> Entries { get; }
 
-    /// <summary>Bytes of all of them together.</summary>
-    public long TotalBytes { get; }
+    /// <inheritdoc/>
+    public override long TotalBytes { get; }
 
     /// <summary>Where the list stands in the request, for errors.</summary>
     internal string Field { get; }
 
     /// <inheritdoc/>
-    public string FieldOf(int entry) => StateLoading.FieldOf(Field, entry);
+    public override string FieldOf(int entry) => StateLoading.FieldOf(Field, entry);
 
     /// <summary>Checks a list of tensors, and counts the bytes of each. They are fewer than 2^63 together.</summary>
     /// <param name="entries">The tensors.</param>
@@ -89,7 +85,7 @@ public sealed unsafe class StateUpload : IStateSource, IDisposable
     /// <param name="data">The piece.</param>
     public void Write(int entry, long offset, ReadOnlySpan<byte> data)
     {
-        ObjectDisposedException.ThrowIf(_disposed, this);
+        ObjectDisposedException.ThrowIf(IsDisposed, this);
         ArgumentOutOfRangeException.ThrowIfNegative(offset);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(data.Length, _lengths[entry] - offset, nameof(data));
         _charge.Resize(_received + data.Length);
@@ -99,48 +95,8 @@ public sealed unsafe class StateUpload : IStateSource, IDisposable
         _written[entry] += data.Length;
     }
 
-    /// <summary>Frees the memory; where a load is using it, when that has ended.</summary>
-    public void Dispose()
+    private protected override void Free()
     {
-        lock (_lock)
-        {
-            _disposed = true;
-            FreeWhenUnused();
-        }
-    }
-
-    /// <inheritdoc/>
-    public T Use<T>(Func<IReadOnlyList<(string Key, Tensor Value)>, T> work)
-    {
-        ArgumentNullException.ThrowIfNull(work);
-        lock (_lock)
-        {
-            ObjectDisposedException.ThrowIf(_disposed, this);
-            _holds++;
-        }
-
-        try
-        {
-            return work(Complete());
-        }
-        finally
-        {
-            lock (_lock)
-            {
-                _holds--;
-                FreeWhenUnused();
-            }
-        }
-    }
-
-    private void FreeWhenUnused()
-    {
-        if (!_disposed || _holds > 0 || _freed)
-        {
-            return;
-        }
-
-        _freed = true;
         foreach (var tensor in _tensors)
         {
             tensor?.Dispose();
@@ -149,7 +105,7 @@ public sealed unsafe class StateUpload : IStateSource, IDisposable
         _charge.Dispose();
     }
 
-    private (string Key, Tensor Value)[] Complete()
+    private protected override IReadOnlyList<(string Key, Tensor Value)> Complete()
     {
         var complete = new (string, Tensor)[Entries.Count];
         for (var i = 0; i < complete.Length; i++)

@@ -46,6 +46,8 @@ public static class ServerSettings
         Integer("max_spec_depth", "Deepest nesting of a module spec.", o => o.Engine.MaxSpecDepth, (o, v) => o.Engine.MaxSpecDepth = v),
         Integer("max_submodules", "Most submodules of one module.", o => o.Engine.MaxSubmodules, (o, v) => o.Engine.MaxSubmodules = v),
         Text("shared_memory_dir", "Directory for the files of ShareMemory, e.g. /dev/shm; empty refuses them.", o => o.Engine.SharedMemoryDir, (o, v) => o.Engine.SharedMemoryDir = v),
+        Text("models_dir", "Directory of weights that callers may load by name; empty offers none.", o => o.Engine.ModelsDir, (o, v) => o.Engine.ModelsDir = v),
+        Text("export_dir", "Directory that callers may have weights written to; empty writes none.", o => o.Engine.ExportDir, (o, v) => o.Engine.ExportDir = v),
         Text("plugin_dir", "Directory of plug-in assemblies with module types of their own; empty loads none.", o => o.Engine.PluginDir, (o, v) => o.Engine.PluginDir = v),
     ];
 

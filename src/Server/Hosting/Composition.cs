@@ -68,6 +68,7 @@ internal static class Composition
             .AddSingleton<RegistrationCalls>()
             .AddSingleton<OptimizerCalls>()
             .AddSingleton<OptimizerStreams>()
+            .AddSingleton<StateFileCalls>()
             // grpc-dotnet makes services and interceptors anew for every call unless the container holds them.
             .AddSingleton<ErrorInterceptor>()
             .AddSingleton<AdmissionInterceptor>()

@@ -14,6 +14,28 @@ internal static class StateMapping
         Type = TensorMapping.ToElementType(request.Dtype, "dtype"),
     };
 
+    public static StateSelection ToSelection(V1.SaveStateFileRequest request) => new()
+    {
+        Path = request.Path,
+        Keys = [.. request.Keys],
+        Prefix = request.Prefix,
+        Type = TensorMapping.ToElementType(request.Dtype, "dtype"),
+    };
+
+    public static (ModelFileRef File, LoadPlan Plan) ToFile(V1.StateFile file, string field)
+    {
+        var plan = new LoadPlan
+        {
+            Strict = !file.HasStrict || file.Strict,
+            StripPrefix = file.StripPrefix,
+            AddPrefix = file.AddPrefix,
+            Keys = [.. file.Keys],
+            Assign = file.Assign,
+        };
+        plan.Check(field);
+        return (new ModelFileRef(file.Name, file.RootKey, field), plan);
+    }
+
     public static LoadPlan ToPlan(V1.LoadStateDictHeader header)
     {
         var plan = new LoadPlan

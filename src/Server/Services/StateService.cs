@@ -11,7 +11,7 @@ using Sconce.Server.Streams;
 namespace Sconce.Server.Services;
 
 /// <summary>State dicts out and in.</summary>
-internal sealed class StateService(EngineHost engine, RequestIdStore once, SconceServerOptions options, DrainSignal drain) : V1.StateService.StateServiceBase
+internal sealed class StateService(EngineHost engine, RequestIdStore once, SconceServerOptions options, DrainSignal drain, StateFileCalls files) : V1.StateService.StateServiceBase
 {
     public override async Task GetStateDict(V1.GetStateDictRequest request, IServerStreamWriter<V1.GetStateDictResponse> responseStream, ServerCallContext context)
     {
@@ -48,6 +48,14 @@ internal sealed class StateService(EngineHost engine, RequestIdStore once, Sconc
         var digest = await reader.ReceiveAsync(upload).ConfigureAwait(false);
         return await once.RunAsync(header, header.RequestId, (h, cancellationToken) => LoadAsync(module, h, upload, plan, cancellationToken), context.CancellationToken, digest, "header.request_id").ConfigureAwait(false);
     }
+
+    public override Task<V1.ListModelFilesResponse> ListModelFiles(V1.ListModelFilesRequest request, ServerCallContext context) => files.ListAsync(request, context.CancellationToken);
+
+    public override Task<V1.LoadStateFileResponse> LoadStateFile(V1.LoadStateFileRequest request, ServerCallContext context) =>
+        once.RunAsync(request, request.RequestId, files.LoadAsync, context.CancellationToken);
+
+    public override Task<V1.SaveStateFileResponse> SaveStateFile(V1.SaveStateFileRequest request, ServerCallContext context) =>
+        once.RunAsync(request, request.RequestId, files.SaveAsync, context.CancellationToken);
 
     private static async Task<V1.LoadStateDictResponse> LoadAsync(HostedModule module, V1.LoadStateDictHeader header, StateUpload upload, LoadPlan plan, CancellationToken cancellationToken)
     {

@@ -5,17 +5,22 @@ public abstract class SweepTest : IAsyncLifetime
 {
     private protected RunningServer Server { get; private set; } = null!;
 
+    /// <summary>The server's directory of weights, in and out; it holds <c>m.safetensors</c>, the weights of module m.</summary>
+    private protected string Directory { get; } = System.IO.Directory.CreateTempSubdirectory("sconce-files-").FullName;
+
     public async ValueTask InitializeAsync()
     {
-        Server = await RunningServer.StartAsync();
+        Server = await RunningServer.StartAsync(options => options.Engine.ModelsDir = options.Engine.ExportDir = Directory);
         await Make.ModuleAsync(Server, "m", Make.Linear(1, 1));
         await Server.Training.CreateOptimizerAsync(new V1.CreateOptimizerRequest { Module = "m", Type = "SGD" });
+        await Server.State.SaveStateFileAsync(new() { Module = "m", File = "m.safetensors" });
     }
 
     public async ValueTask DisposeAsync()
     {
         Assert.Empty(Server.Errors);
         await Server.DisposeAsync();
+        System.IO.Directory.Delete(Directory, recursive: true);
         GC.SuppressFinalize(this);
     }
 }
