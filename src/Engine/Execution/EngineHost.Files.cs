@@ -52,10 +52,34 @@ public sealed partial class EngineHost
     {
         plan.Check(file.Field);
         var (state, format) = await _files.ReadAsync(
-            file, plan, hosted.Name, entries => hosted.CheckStateAsync(target.Path, entries, _ => file.Field + "name", plan, cancellationToken), cancellationToken).ConfigureAwait(false);
+            file, plan, hosted.Name, entries => hosted.CheckStateAsync(target, entries, _ => file.Field + "name", plan, cancellationToken), cancellationToken).ConfigureAwait(false);
         using (state)
         {
             return new LoadFileOutcome(await hosted.LoadStateAsync(target, state, plan, cancellationToken).ConfigureAwait(false), state.TotalBytes, format);
+        }
+    }
+
+    // Nobody else knows the module yet.
+    private async Task BeginWithAsync(HostedModule module, InitialState initial, MessageState? given, CancellationToken cancellationToken)
+    {
+        try
+        {
+            if (initial.File is { } file)
+            {
+                await LoadStateFileAsync(module, default, file, initial.Plan, cancellationToken).ConfigureAwait(false);
+            }
+            else if (given is not null)
+            {
+                await module.LoadStateAsync(default, given, initial.Plan, cancellationToken).ConfigureAwait(false);
+            }
+
+            module.State.Born();
+        }
+        catch (Exception exception) when (exception is not EngineException { Reason: "STOPPED" })
+        {
+            // A load that the end of the process has left behind may be using it still.
+            module.State.Dispose();
+            throw;
         }
     }
 }

@@ -93,14 +93,25 @@ public sealed partial class EngineHost : IAsyncDisposable
     /// <param name="seed">Seed of its random stream, from which the initial values come; null draws them from the process's generator.</param>
     /// <param name="type">Floating dtype of its parameters and buffers; none means float32.</param>
     /// <param name="cancellationToken">Takes the call back while it waits.</param>
-    public async Task<HostedModule> CreateModuleAsync(string name, ModuleSpec spec, long? seed, ElementType type, CancellationToken cancellationToken)
+    public Task<HostedModule> CreateModuleAsync(string name, ModuleSpec spec, long? seed, ElementType type, CancellationToken cancellationToken) =>
+        CreateModuleAsync(name, spec, seed, type, null, cancellationToken);
+
+    /// <summary>Builds a module that holds given weights. Where they do not fit there is no module.</summary>
+    /// <param name="name">Its name.</param>
+    /// <param name="spec">What to build.</param>
+    /// <param name="seed">Seed of its random stream, from which initial values come; null draws them from the process's generator.</param>
+    /// <param name="type">Floating dtype of its parameters and buffers; none means float32.</param>
+    /// <param name="initial">The weights; null leaves the initial values.</param>
+    /// <param name="cancellationToken">Takes the call back while it waits.</param>
+    public async Task<HostedModule> CreateModuleAsync(string name, ModuleSpec spec, long? seed, ElementType type, InitialState? initial, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(spec);
         Ids.Check(name, "module");
         Reserve(name);
         try
         {
-            return Publish(await Run(() =>
+            using var given = initial is { Tensors.Count: > 0 } ? new MessageState(_services, name, initial.Tensors) : null;
+            var module = await Run(() =>
             {
                 var charge = new MemoryCharge(Ledger, MemoryUse.Modules, "the module", name);
                 return Host(name, charge, random =>
@@ -112,7 +123,13 @@ public sealed partial class EngineHost : IAsyncDisposable
 
                     return _services.Build(spec, type, charge, random.Run);
                 });
-            }, cancellationToken).ConfigureAwait(false));
+            }, cancellationToken).ConfigureAwait(false);
+            if (initial is not null)
+            {
+                await BeginWithAsync(module, initial, given, cancellationToken).ConfigureAwait(false);
+            }
+
+            return Publish(module);
         }
         catch
         {

@@ -37,21 +37,22 @@ public sealed partial class HostedModule
         }, cancellationToken);
     }
 
-    /// <summary>Checks keys, shapes and dtypes of a state dict that is about to be sent, as its load will.</summary>
-    /// <param name="path">The submodule; keys are relative to it.</param>
+    /// <summary>Checks keys, shapes, dtypes and the generation for a state dict that is about to be sent, as its load will.</summary>
+    /// <param name="target">The submodule; keys are relative to it.</param>
     /// <param name="source">What will come.</param>
     /// <param name="plan">How it is to be loaded.</param>
     /// <param name="cancellationToken">Takes the call back while it waits.</param>
-    public Task CheckStateAsync(string path, StateSource source, LoadPlan plan, CancellationToken cancellationToken)
+    public Task CheckStateAsync(ChangeTarget target, StateSource source, LoadPlan plan, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(source);
-        return CheckStateAsync(path, source.Entries, source.FieldOf, plan, cancellationToken);
+        return CheckStateAsync(target, source.Entries, source.FieldOf, plan, cancellationToken);
     }
 
-    /// <summary>Checks keys, shapes and dtypes of what is not there yet, as its load will.</summary>
-    internal Task CheckStateAsync(string path, IReadOnlyList<StateEntryInfo> entries, Func<int, string> field, LoadPlan plan, CancellationToken cancellationToken) => Read(() =>
+    /// <summary>Checks what is not there yet, as its load will.</summary>
+    internal Task CheckStateAsync(ChangeTarget target, IReadOnlyList<StateEntryInfo> entries, Func<int, string> field, LoadPlan plan, CancellationToken cancellationToken) => Read(() =>
     {
-        var subtree = _state.Tree.Find(path);
+        _state.Begin(target.IfGeneration);
+        var subtree = _state.Tree.Find(target.Path);
 
         // Hooks may rename, drop and convert what comes.
         return _state.Hooks.Plan.LoadStateDictPre.Count > 0 ? null : StateLoading.Check(subtree, plan.Map(entries), plan, field).Outcome;

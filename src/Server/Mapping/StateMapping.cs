@@ -1,4 +1,5 @@
 using Sconce.Engine;
+using Sconce.Engine.Execution;
 using Sconce.Engine.Weights;
 
 namespace Sconce.Server.Mapping;
@@ -48,6 +49,24 @@ internal static class StateMapping
         };
         plan.Check("header.");
         return plan;
+    }
+
+    public static ChangeTarget ToTarget(V1.LoadStateDictHeader header) => new(header.Path, header.HasIfGeneration ? header.IfGeneration : null);
+
+    /// <summary>What a new module begins with; null leaves its initial values.</summary>
+    public static InitialState? ToInitial(V1.CreateModuleRequest request)
+    {
+        if (request.StateFile is { } named)
+        {
+            var (file, plan) = ToFile(named, "state_file.");
+            return request.State.Count == 0 ? new InitialState([], file, plan)
+                : throw EngineException.Invalid("state_file", "is set together with state; a module begins with one of them");
+        }
+
+        return request.State.Count == 0 ? null : new InitialState(
+            [.. request.State.Select((entry, i) => KeyValuePair.Create(entry.Key, TensorMapping.ToInput(entry.Tensor ?? new V1.Tensor(), $"state[{i}].", "tensor", -1)))],
+            null,
+            new LoadPlan { Strict = !request.HasStateStrict || request.StateStrict });
     }
 
     /// <summary>Whether the chunks are to be a file.</summary>

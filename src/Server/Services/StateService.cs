@@ -44,7 +44,7 @@ internal sealed class StateService(EngineHost engine, RequestIdStore once, Sconc
         var module = engine.GetModule(header.Module);
         var plan = StateMapping.ToPlan(header);
         using var upload = engine.ReserveState(entries, "header.entries");
-        await module.CheckStateAsync(header.Path, upload, plan, context.CancellationToken).ConfigureAwait(false);
+        await module.CheckStateAsync(StateMapping.ToTarget(header), upload, plan, context.CancellationToken).ConfigureAwait(false);
         var digest = await reader.ReceiveAsync(upload).ConfigureAwait(false);
         return await once.RunAsync(header, header.RequestId, (h, cancellationToken) => LoadAsync(module, h, upload, plan, cancellationToken), context.CancellationToken, digest, "header.request_id").ConfigureAwait(false);
     }
@@ -59,8 +59,7 @@ internal sealed class StateService(EngineHost engine, RequestIdStore once, Sconc
 
     private static async Task<V1.LoadStateDictResponse> LoadAsync(HostedModule module, V1.LoadStateDictHeader header, StateUpload upload, LoadPlan plan, CancellationToken cancellationToken)
     {
-        var target = new ChangeTarget(header.Path, header.HasIfGeneration ? header.IfGeneration : null);
-        var outcome = await module.LoadStateAsync(target, upload, plan, cancellationToken).ConfigureAwait(false);
+        var outcome = await module.LoadStateAsync(StateMapping.ToTarget(header), upload, plan, cancellationToken).ConfigureAwait(false);
         return new V1.LoadStateDictResponse { MissingKeys = { outcome.MissingKeys }, UnexpectedKeys = { outcome.UnexpectedKeys }, Generation = outcome.Generation, LoadedTensors = (uint)outcome.LoadedTensors };
     }
 }

@@ -36,7 +36,7 @@ public sealed class LoadPlanTests
 
         foreach (var check in new[]
         {
-            module.CheckStateAsync("", upload, new LoadPlan { StripPrefix = "module.", Keys = ["0.*", "2.*", "none"] }, default),
+            module.CheckStateAsync(default, upload, new LoadPlan { StripPrefix = "module.", Keys = ["0.*", "2.*", "none"] }, default),
             module.LoadStateAsync(default, upload, new LoadPlan { StripPrefix = "module.", Keys = ["0.*", "2.*", "none"] }, default),
         })
         {

@@ -30,6 +30,8 @@ public sealed class ConditionTests : IAsyncLifetime
         ["ShareMemory"] = (s, id, at) => s.Modules.ShareMemoryAsync(At(new V1.ShareMemoryRequest { Module = "m", RequestId = id }, at)).ResponseAsync,
         ["Backward"] = (s, id, at) => s.Execution.BackwardAsync(At(new V1.BackwardRequest { Module = "m", Graph = "g", RequestId = id }, at)).ResponseAsync,
         ["LoadStateDict"] = (s, id, at) => SendAsync(s.State.LoadStateDict(), new() { Header = At(new V1.LoadStateDictHeader { Module = "m", Strict = false, RequestId = id }, at) }, new() { End = new() }),
+        ["LoadStateFile"] = (s, id, at) => s.State.LoadStateFileAsync(At(new V1.LoadStateFileRequest { Module = "m", File = new() { Name = "m.safetensors" }, RequestId = id }, at)).ResponseAsync,
+        ["SaveStateFile"] = (s, id, _) => s.State.SaveStateFileAsync(new() { Module = "m", File = "new.safetensors", RequestId = id }).ResponseAsync,
         ["RegisterHook"] = (s, id, at) => s.Hooks.RegisterHookAsync(At(new V1.RegisterHookRequest { Module = "m", Hook = Hook("new"), RequestId = id }, at)).ResponseAsync,
         ["RemoveHook"] = (s, id, at) => s.Hooks.RemoveHookAsync(At(new V1.RemoveHookRequest { Module = "m", Hook = "h", RequestId = id }, at)).ResponseAsync,
         ["PutTensor"] = (s, id, _) => s.Tensors.PutTensorAsync(new() { Tensor = One, RequestId = id }).ResponseAsync,
@@ -53,6 +55,7 @@ public sealed class ConditionTests : IAsyncLifetime
     };
 
     private readonly DirectoryInfo _directory = Directory.CreateTempSubdirectory("sconce-conditions-");
+    private readonly DirectoryInfo _models = Directory.CreateTempSubdirectory("sconce-models-");
     private RunningServer _server = null!;
 
     // From the contract, so that an rpc which is not in the table fails.
@@ -62,8 +65,14 @@ public sealed class ConditionTests : IAsyncLifetime
 
     public async ValueTask InitializeAsync()
     {
-        _server = await RunningServer.StartAsync(options => options.Engine.SharedMemoryDir = _directory.FullName);
+        _server = await RunningServer.StartAsync(options =>
+        {
+            options.Engine.SharedMemoryDir = options.Engine.ExportDir = _directory.FullName;
+            options.Engine.ModelsDir = _models.FullName;
+        });
         await Make.ModuleAsync(_server, "m", Make.Linear(1, 1));
+        await _server.State.SaveStateFileAsync(new() { Module = "m", File = "m.safetensors" });
+        File.Move(Path.Combine(_directory.FullName, "m.safetensors"), Path.Combine(_models.FullName, "m.safetensors"));
         await _server.Training.CreateOptimizerAsync(new V1.CreateOptimizerRequest { Module = "m", Type = "SGD", Groups = { new V1.ParamGroup { Parameters = { "weight" } } } });
         await _server.Hooks.RegisterHookAsync(new V1.RegisterHookRequest { Module = "m", Hook = Hook("h") });
     }
@@ -73,6 +82,7 @@ public sealed class ConditionTests : IAsyncLifetime
         Assert.Empty(_server.Errors);
         await _server.DisposeAsync();
         _directory.Delete(recursive: true);
+        _models.Delete(recursive: true);
     }
 
     [Theory]
