@@ -1,5 +1,6 @@
 using System.Globalization;
 using Sconce.Engine.Execution;
+using Sconce.Engine.Weights.Safetensors;
 using Sconce.TorchChild;
 using TorchSharp;
 
@@ -7,6 +8,7 @@ using TorchSharp;
 const string Usage = """
     usage: torchchild stress SECONDS [TorchSharp.dll]   train under constant garbage collection, on another TorchSharp.dll where one is given
            torchchild load [THREADS]                    load libtorch and print the intra-op threads it will use
+           torchchild safetensors FILE                  read the header of a file, lay out another like it, and print its length and what of libtorch is loaded
     """;
 
 switch (args)
@@ -29,6 +31,22 @@ switch (args)
         }
 
         Console.WriteLine(torch.get_num_threads());
+        return 0;
+
+    case ["safetensors", var path]:
+        using (var file = File.OpenHandle(path))
+        {
+            var header = SafetensorsHeader.Read(file);
+            var layout = SafetensorsLayout.Of([.. header.Entries.Select(entry => new StateEntryInfo(entry.Key, entry.Type, entry.Shape))], header.Metadata);
+            Console.WriteLine(layout.FileBytes);
+        }
+
+        // The managed TorchSharp.dll may be there: it is small, and its dtypes' names are the engine's.
+        foreach (var library in File.ReadLines("/proc/self/maps").Select(line => Path.GetFileName(line)).Where(name => name.Contains("torch", StringComparison.OrdinalIgnoreCase) && name.EndsWith(".so", StringComparison.Ordinal)).Distinct())
+        {
+            Console.WriteLine(library);
+        }
+
         return 0;
 
     default:

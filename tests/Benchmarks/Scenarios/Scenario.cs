@@ -15,6 +15,7 @@ internal abstract class Scenario
         new TrainingScenario(),
         new HookScenario(),
         new TransferScenario(),
+        new FileScenario(),
     ];
 
     /// <summary>What it measures, for the progress line.</summary>

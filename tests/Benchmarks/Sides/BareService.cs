@@ -66,4 +66,10 @@ internal enum LocalWorkload
 
     /// <summary>See <see cref="HookWorkloads.Observed"/>.</summary>
     ObservedForward,
+
+    /// <summary>See <see cref="FileWorkloads.Read"/>.</summary>
+    ReadFile,
+
+    /// <summary>See <see cref="FileWorkloads.LoadSafetensors"/>.</summary>
+    LoadSafetensors,
 }

@@ -18,6 +18,7 @@ internal sealed class LocalWorkloads
     private readonly CrossEntropyLoss _loss = nn.CrossEntropyLoss();
     private readonly optim.Optimizer _optimizer;
     private readonly Lazy<HookWorkloads> _hooks = new();
+    private readonly Lazy<FileWorkloads> _files = new();
 
     /// <summary>Builds the module and its optimizer.</summary>
     public LocalWorkloads() => _optimizer = optim.SGD(_module.parameters(), Mlp.LearningRate);
@@ -46,6 +47,8 @@ internal sealed class LocalWorkloads
             LocalWorkload.NoHooks => _hooks.Value.NoHooks,
             LocalWorkload.HostedForward => _hooks.Value.Plain,
             LocalWorkload.HostedForwardAndCopy => _hooks.Value.PlainAndCopy,
+            LocalWorkload.ReadFile => _files.Value.Read,
+            LocalWorkload.LoadSafetensors => _files.Value.LoadSafetensors,
             _ => _hooks.Value.Observed,
         };
 

@@ -95,12 +95,13 @@ internal ref struct SafetensorsHeaderReader
                     : Broken(SafetensorsRule.TensorTwice, "is there twice");
             }
 
-            _ = _json.Read();
             if (_tensor == SafetensorsHeader.MetadataKey)
             {
                 ReadMetadata();
                 continue;
             }
+
+            _ = _json.Read();
 
             if (SafetensorsRule.OfName(_tensor) is { } problem)
             {
@@ -118,6 +119,7 @@ internal ref struct SafetensorsHeaderReader
     private void ReadMetadata()
     {
         _tensor = null;
+        _ = _json.Read();
         if (_json.TokenType == JsonTokenType.Null)
         {
             return;
