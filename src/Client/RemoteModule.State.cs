@@ -82,6 +82,46 @@ public sealed partial class RemoteModule
             cancellationToken);
     }
 
+    /// <summary>Loads a file of the server's models directory, atomically; nothing crosses the wire.</summary>
+    /// <param name="file">Its name there, with <c>/</c> between folders; <see cref="SconceClient.ListModelFilesAsync"/> lists them.</param>
+    /// <param name="options">How it is loaded; null is strictly, as it is.</param>
+    /// <param name="rootKey">Where in a PyTorch file the state dict is, e.g. <c>state_dict</c>; empty where it is the whole file.</param>
+    /// <param name="cancellationToken">Stops waiting.</param>
+    /// <returns>Missing and unexpected keys, and the new generation.</returns>
+    public Task<LoadStateFileResponse> LoadStateFileAsync(
+        string file, LoadStateDictOptions? options = null, string rootKey = "", CancellationToken cancellationToken = default)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(file);
+        var request = new LoadStateFileRequest { Module = Name, Path = Path, File = (options ?? new LoadStateDictOptions()).ToFile(file, rootKey), RequestId = NewRequestId() };
+        if (IfGeneration is { } generation)
+            request.IfGeneration = generation;
+        return Rpc.UnaryAsync(Rpc.State.LoadStateFileAsync, request, _settings, cancellationToken);
+    }
+
+    /// <summary>Writes the state dict to a file of the server's export directory: all of it, on its disk, or nothing.</summary>
+    /// <param name="file">Its name there, without folders.</param>
+    /// <param name="options">Which part, in which format; null is all of it, by the name's ending.</param>
+    /// <param name="cancellationToken">Stops waiting.</param>
+    /// <returns>The file's size and digest.</returns>
+    public Task<SaveStateFileResponse> SaveStateFileAsync(string file, SaveStateFileOptions? options = null, CancellationToken cancellationToken = default)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(file);
+        options ??= new SaveStateFileOptions();
+        var request = new SaveStateFileRequest
+        {
+            Module = Name,
+            Path = Path,
+            File = file,
+            Format = options.Format,
+            Overwrite = options.Overwrite,
+            Keys = { options.State.Keys },
+            Prefix = options.State.Prefix,
+            Dtype = options.State.DType,
+            RequestId = NewRequestId(),
+        };
+        return Rpc.UnaryAsync(Rpc.State.SaveStateFileAsync, request, _settings, cancellationToken);
+    }
+
     /// <summary>The gradients of the parameters that have one, by name.</summary>
     /// <param name="parameters">Only parameters that match one of these, <c>*</c> and <c>?</c> as wildcards; null is all.</param>
     /// <param name="cancellationToken">Stops waiting.</param>

@@ -36,6 +36,17 @@ public sealed class LoadStateDictOptions
     /// PyTorch's <c>assign=True</c>: parameters and buffers take the tensors with their dtype. Optimizers, hooks and ties go on with them; gradients go.
     /// </summary>
     public bool Assign { get; init; }
+
+    internal StateFile ToFile(string name, string rootKey) => new()
+    {
+        Name = name,
+        RootKey = rootKey,
+        Strict = Strict,
+        StripPrefix = StripPrefix,
+        AddPrefix = AddPrefix,
+        Keys = { Keys },
+        Assign = Assign,
+    };
 }
 
 /// <summary>What was written to a file.</summary>

@@ -7,7 +7,7 @@ using Spectre.Console;
 
 namespace Sconce.Cli.State;
 
-/// <summary>The verbs over state dicts: <c>state ls</c>, <c>state get</c> and <c>state load</c>.</summary>
+/// <summary>The verbs over state dicts: <c>state ls</c>, <c>state get</c>, <c>state load</c> and <c>state files</c>.</summary>
 internal sealed class StateCommand : Command
 {
     public StateCommand(CommandTerminal terminal)
@@ -16,6 +16,7 @@ internal sealed class StateCommand : Command
         Subcommands.Add(new ListVerb(terminal));
         Subcommands.Add(new StateGetCommand(terminal));
         Subcommands.Add(new StateLoadCommand(terminal));
+        Subcommands.Add(new FilesVerb(terminal));
     }
 
     private sealed class ListVerb : ClientCommand
@@ -60,5 +61,32 @@ internal sealed class StateCommand : Command
                 sum += Math.Pow(TensorElements.ToDouble(tensor, i), 2) + (complex ? Math.Pow(TensorElements.Imaginary(tensor, i), 2) : 0);
             return Math.Sqrt(sum);
         }
+    }
+
+    private sealed class FilesVerb : ClientCommand
+    {
+        private readonly Option<string> _prefix = new("--prefix") { Description = "Only names that begin with this.", HelpName = "text", DefaultValueFactory = _ => "" };
+
+        public FilesVerb(CommandTerminal terminal)
+            : base(terminal, "files", "Lists the files of weights on the server that state load --server-file can load.", "sconce state files") =>
+            Options.Add(_prefix);
+
+        protected override async Task<int> RunAsync(ParseResult parsed, SconceClient client, CancellationToken cancel)
+        {
+            var files = await client.ListModelFilesAsync(parsed.GetValue(_prefix)!, cancel).ConfigureAwait(false);
+            if (WantsJson(parsed))
+            {
+                Terminal.Json(files.Select(file => new { file.Name, file.Bytes, format = NameOf(file.Format), modified = file.Modified.ToDateTimeOffset() }));
+                return ExitCode.Ok;
+            }
+
+            var table = Listing.Of("NAME", ">SIZE", "FORMAT");
+            foreach (var file in files)
+                table.AddRow(Markup.Escape(file.Name), Quantities.Bytes((long)file.Bytes), NameOf(file.Format));
+            Terminal.Out.Write(table);
+            return ExitCode.Ok;
+        }
+
+        private static string NameOf(StateFileFormat format) => format == StateFileFormat.TorchZip ? "pytorch" : "safetensors";
     }
 }

@@ -10,7 +10,9 @@ internal sealed class StateLoadCommand : ClientCommand
 {
     private readonly Argument<string> _module = CommonSymbols.Module();
     private readonly Option<string> _path = CommonSymbols.Path();
-    private readonly Option<string> _input = new("--input", "-i") { Description = "The .safetensors file to read.", HelpName = "file", Required = true };
+    private readonly Option<string?> _input = new("--input", "-i") { Description = "The .safetensors file to read here.", HelpName = "file" };
+    private readonly Option<string?> _serverFile = new("--server-file") { Description = "Load a file of the server's models directory instead (state files lists them).", HelpName = "name" };
+    private readonly Option<string> _rootKey = new("--root-key") { Description = "Where in a PyTorch server file the state dict is, e.g. state_dict.", HelpName = "key", DefaultValueFactory = _ => "" };
     private readonly Option<bool> _lenient = new("--no-strict") { Description = "Allow keys that are missing or that the module lacks." };
     private readonly Option<string> _strip = new("--strip-prefix") { Description = "Take this from the keys that begin with it, e.g. module. of DataParallel.", HelpName = "text", DefaultValueFactory = _ => "" };
     private readonly Option<string> _add = new("--prefix", "--add-prefix") { Description = "Put this before every key, e.g. encoder.", HelpName = "text", DefaultValueFactory = _ => "" };
@@ -23,11 +25,18 @@ internal sealed class StateLoadCommand : ClientCommand
         Arguments.Add(_module);
         Options.Add(_path);
         Options.Add(_input);
+        Options.Add(_serverFile);
+        Options.Add(_rootKey);
         Options.Add(_lenient);
         Options.Add(_strip);
         Options.Add(_add);
         Options.Add(_keys);
         Options.Add(_assign);
+        Validators.Add(result =>
+        {
+            if (result.GetResult(_input) is null == result.GetResult(_serverFile) is null)
+                result.AddError("Give either '--input', a file here, or '--server-file', a file of the server.");
+        });
     }
 
     protected override async Task<int> RunAsync(ParseResult parsed, SconceClient client, CancellationToken cancel)
@@ -41,6 +50,19 @@ internal sealed class StateLoadCommand : ClientCommand
             Keys = parsed.GetValue(_keys)!,
             Assign = parsed.GetValue(_assign),
         };
+        if (parsed.GetValue(_serverFile) is { } name)
+        {
+            var read = await module.LoadStateFileAsync(name, options, parsed.GetValue(_rootKey)!, cancel).ConfigureAwait(false);
+            Report(parsed, module, new LoadStateDictResponse
+            {
+                MissingKeys = { read.MissingKeys },
+                UnexpectedKeys = { read.UnexpectedKeys },
+                Generation = read.Generation,
+                LoadedTensors = read.LoadedTensors,
+            });
+            return ExitCode.Ok;
+        }
+
         var state = new StateDict(SafetensorsFile.Read(parsed.GetValue(_input)!));
         var loaded = await module.LoadStateDictAsync(state, options, cancel).ConfigureAwait(false);
         Report(parsed, module, loaded);

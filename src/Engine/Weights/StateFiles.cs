@@ -3,6 +3,7 @@ using System.IO.Hashing;
 using Microsoft.Win32.SafeHandles;
 using Sconce.Engine.Execution;
 using Sconce.Engine.Weights.Safetensors;
+using Sconce.Engine.Weights.TorchZip;
 
 namespace Sconce.Engine.Weights;
 
@@ -52,6 +53,8 @@ internal static class StateFiles
 {
     private const int Piece = 1 << 26;
     private const int LeastHeader = 10;
+    private const int TarMark = 257;
+    private const byte PickleMark = 0x80;
 
     /// <summary>The format of a file, by its first bytes; unspecified where it is none that can be read.</summary>
     public static StateFileFormat FormatOf(SafeFileHandle file)
@@ -83,7 +86,11 @@ internal static class StateFiles
 
             return format switch
             {
+                StateFileFormat.TorchZip => (TorchZipFile.Open(FileSource.Of(file), named.RootKey), format),
                 StateFileFormat.Safetensors => (SafetensorsFile.Open(file, $"the file {EngineException.Quote(named.Name)}"), format),
+
+                // What torch.save wrote before there were zip files, which is refused by its name.
+                _ when IsOldTorch(file) => (TorchZipFile.Open(FileSource.Of(file), named.RootKey), format),
                 _ => throw EngineException.Invalid(named.Field + "name", $"is {EngineException.Quote(named.Name)}, which is neither a safetensors file nor a PyTorch zip file of a state dict, by its content", "FILE_FORMAT"),
             };
         }
@@ -92,6 +99,13 @@ internal static class StateFiles
             file.Dispose();
             throw;
         }
+    }
+
+    private static bool IsOldTorch(SafeFileHandle file)
+    {
+        Span<byte> head = stackalloc byte[TarMark + 5];
+        var read = RandomAccess.Read(file, head, 0);
+        return (read > 1 && head[0] == PickleMark) || (read == head.Length && head[TarMark..].SequenceEqual("ustar"u8));
     }
 
     /// <summary>The format that a file is written in.</summary>
@@ -111,7 +125,7 @@ internal static class StateFiles
     {
         if (format == StateFileFormat.TorchZip)
         {
-            throw new EngineException(EngineError.Unimplemented, "FILE_FORMAT", "this build writes no PyTorch zip files");
+            return new TorchZipWriter([.. state.Entries.Select((entry, i) => (entry.Key, state.Export(i).Tensor))]).Write;
         }
 
         var layout = state.AsSafetensors();

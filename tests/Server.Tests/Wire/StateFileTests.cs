@@ -38,6 +38,26 @@ public sealed class StateFileTests : SweepTest
         Assert.Equal(V1.DataType.Float32, (await Server.Modules.GetParameterAsync(new() { Module = "m", Name = "weight" })).Info.Dtype);
     }
 
+    [Fact]
+    public async Task A_PyTorch_file_goes_out_and_in()
+    {
+        await Make.ModuleAsync(Server, "n", Make.Linear(1, 1));
+        await Server.Modules.ApplyAsync(new() { Module = "m", Function = "constant_", Args = Make.Args(("val", 3)) });
+
+        var saved = await Server.State.SaveStateFileAsync(new() { Module = "m", File = "three.pt" });
+
+        Assert.Equal((V1.StateFileFormat.TorchZip, XxHash3.HashToUInt64(await File.ReadAllBytesAsync(At("three.pt"), TestContext.Current.CancellationToken))), (saved.Format, saved.Xxh3));
+        Assert.Equal(V1.StateFileFormat.TorchZip, Assert.Single((await Server.State.ListModelFilesAsync(new() { Prefix = "three" })).Files).Format);
+        var loaded = await LoadAsync("n", new() { Name = "three.pt" });
+        Assert.Equal((2U, V1.StateFileFormat.TorchZip), (loaded.LoadedTensors, loaded.Format));
+        Assert.Equal(6f, Make.Floats((await Server.Execution.ForwardAsync(Make.Forward("n", Make.Floats([1, 1], 1)))).Output.Tensor)[0]);
+        var refused = (await Refused.OfAsync(LoadAsync("n", new() { Name = "three.pt", RootKey = "state_dict" }))).Is(StatusCode.InvalidArgument);
+        Assert.Contains("\"state_dict\"", refused.Message, StringComparison.Ordinal);
+
+        await File.WriteAllBytesAsync(At("old.pt"), [0x80, 2, (byte)'.'], TestContext.Current.CancellationToken);
+        Assert.NotEqual("FILE_FORMAT", (await Refused.OfAsync(LoadAsync("n", new() { Name = "old.pt" }))).Reason);
+    }
+
     [Theory]
     [InlineData("")]
     [InlineData("/etc/passwd")]
