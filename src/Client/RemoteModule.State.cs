@@ -50,7 +50,9 @@ public sealed partial class RemoteModule
         LoadStateDictAsync(state, new LoadStateDictOptions { Strict = strict }, cancellationToken);
 
     /// <summary>Loads weights, atomically, under other keys, in part, or by assigning them.</summary>
-    /// <param name="state">Tensors by key, from here on. It is sent again where the connection fails, so leave it alone until then.</param>
+    /// <param name="state">
+    /// Tensors by key, from here on. Where the connection fails a large one goes on from what the server has, and a small one is sent again: leave it alone until then.
+    /// </param>
     /// <param name="options">How they are loaded.</param>
     /// <param name="cancellationToken">Stops waiting; nothing is loaded unless everything had arrived.</param>
     /// <returns>Missing and unexpected keys, as the prefixes have made them, and the new generation.</returns>
@@ -72,14 +74,7 @@ public sealed partial class RemoteModule
         header.Entries.AddRange(StateTransfer.Entries(state));
         if (IfGeneration is { } generation)
             header.IfGeneration = generation;
-        return StateTransfer.SendAsync(
-            Rpc,
-            Rpc.State.LoadStateDict,
-            () => StateTransfer.Chunks(state)
-                .Select(part => part.Chunk is { } chunk ? new LoadStateDictRequest { Chunk = chunk } : new LoadStateDictRequest { End = part.End })
-                .Prepend(new LoadStateDictRequest { Header = header }),
-            _settings,
-            cancellationToken);
+        return new StateUpload(Rpc, header, state, options.Progress, _settings).SendAsync(cancellationToken);
     }
 
     /// <summary>Loads a file of the server's models directory, atomically; nothing crosses the wire.</summary>

@@ -37,6 +37,9 @@ public sealed class LoadStateDictOptions
     /// </summary>
     public bool Assign { get; init; }
 
+    /// <summary>Told of an upload's progress, after each piece; after a broken connection it goes on from what the server has. Not for files of the server.</summary>
+    public IProgress<UploadProgress>? Progress { get; init; }
+
     internal StateFile ToFile(string name, string rootKey) => new()
     {
         Name = name,
@@ -48,6 +51,11 @@ public sealed class LoadStateDictOptions
         Assign = Assign,
     };
 }
+
+/// <summary>How far an upload is.</summary>
+/// <param name="SentBytes">Bytes handed to the connection, those that the server has from a connection before among them.</param>
+/// <param name="TotalBytes">Bytes of all tensors.</param>
+public readonly record struct UploadProgress(long SentBytes, long TotalBytes);
 
 /// <summary>What was written to a file.</summary>
 /// <param name="Generation">Generation of the module at the copy.</param>

@@ -59,11 +59,22 @@ internal static class StateTransfer
         CallSettings? settings,
         CancellationToken cancellationToken)
         where TRequest : class =>
+        SendAsync(rpc, method, _ => Task.FromResult(messages()), settings, cancellationToken);
+
+    /// <summary>The same, with messages that are asked for by a call.</summary>
+    public static Task<TResponse> SendAsync<TRequest, TResponse>(
+        Rpc rpc,
+        Func<CallOptions, AsyncClientStreamingCall<TRequest, TResponse>> method,
+        Func<CallOptions, Task<IEnumerable<TRequest>>> messages,
+        CallSettings? settings,
+        CancellationToken cancellationToken)
+        where TRequest : class =>
         rpc.RunAsync(
             static async (state, options) =>
             {
+                var messages = await state.messages(options).ConfigureAwait(false);
                 using var call = state.method(options);
-                var failedWrite = await WriteAsync(call, state.messages()).ConfigureAwait(false);
+                var failedWrite = await WriteAsync(call, messages).ConfigureAwait(false);
                 try
                 {
                     // A write mostly fails because the server has ended the call, and why is in its answer.

@@ -95,6 +95,18 @@ public sealed unsafe class StateUpload : StateSource
         _written[entry] += data.Length;
     }
 
+    /// <summary>Whether a piece that was written is the same as another one.</summary>
+    /// <param name="entry">The tensor's index.</param>
+    /// <param name="offset">Where the piece begins, in bytes; all of it was written.</param>
+    /// <param name="data">The other one.</param>
+    public bool Holds(int entry, long offset, ReadOnlySpan<byte> data)
+    {
+        ObjectDisposedException.ThrowIf(IsDisposed, this);
+        ArgumentOutOfRangeException.ThrowIfNegative(offset);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(data.Length, _written[entry] - offset, nameof(data));
+        return data.SequenceEqual(new ReadOnlySpan<byte>((byte*)_addresses[entry] + offset, data.Length));
+    }
+
     private protected override void Free()
     {
         foreach (var tensor in _tensors)

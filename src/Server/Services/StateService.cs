@@ -11,7 +11,7 @@ using Sconce.Server.Streams;
 namespace Sconce.Server.Services;
 
 /// <summary>State dicts out and in.</summary>
-internal sealed class StateService(EngineHost engine, RequestIdStore once, SconceServerOptions options, DrainSignal drain, StateFileCalls files) : V1.StateService.StateServiceBase
+internal sealed class StateService(EngineHost engine, RequestIdStore once, SconceServerOptions options, DrainSignal drain, StateFileCalls files, UploadCalls uploads) : V1.StateService.StateServiceBase
 {
     public override async Task GetStateDict(V1.GetStateDictRequest request, IServerStreamWriter<V1.GetStateDictResponse> responseStream, ServerCallContext context)
     {
@@ -31,6 +31,11 @@ internal sealed class StateService(EngineHost engine, RequestIdStore once, Sconc
         var header = (await reader.ReadHeaderAsync().ConfigureAwait(false)).Header
             ?? throw EngineException.Invalid("header", "is missing: the first message must be a header", "BAD_STREAM");
         RequestFacts.Remember(context, header);
+
+        if (uploads.Takes(header))
+        {
+            return await uploads.LoadAsync(reader, header, context.CancellationToken).ConfigureAwait(false);
+        }
 
         var entries = header.Entries.Select(TrainingMapping.ToEntryInfo).ToList();
         if (once.Find(header.RequestId) is { } finished)
@@ -57,7 +62,9 @@ internal sealed class StateService(EngineHost engine, RequestIdStore once, Sconc
     public override Task<V1.SaveStateFileResponse> SaveStateFile(V1.SaveStateFileRequest request, ServerCallContext context) =>
         once.RunAsync(request, request.RequestId, files.SaveAsync, context.CancellationToken);
 
-    private static async Task<V1.LoadStateDictResponse> LoadAsync(HostedModule module, V1.LoadStateDictHeader header, StateUpload upload, LoadPlan plan, CancellationToken cancellationToken)
+    public override Task<V1.GetUploadResponse> GetUpload(V1.GetUploadRequest request, ServerCallContext context) => Task.FromResult(uploads.Get(request));
+
+    internal static async Task<V1.LoadStateDictResponse> LoadAsync(HostedModule module, V1.LoadStateDictHeader header, StateUpload upload, LoadPlan plan, CancellationToken cancellationToken)
     {
         var outcome = await module.LoadStateAsync(StateMapping.ToTarget(header), upload, plan, cancellationToken).ConfigureAwait(false);
         return new V1.LoadStateDictResponse { MissingKeys = { outcome.MissingKeys }, UnexpectedKeys = { outcome.UnexpectedKeys }, Generation = outcome.Generation, LoadedTensors = (uint)outcome.LoadedTensors };
