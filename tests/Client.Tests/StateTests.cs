@@ -219,7 +219,7 @@ public sealed class StateTests
 
             return new LoadStateDictResponse { Generation = 2 };
         });
-        server.On<GetUploadRequest, GetUploadResponse>(_ => new GetUploadResponse { NextOffset = (ulong)received.Count });
+        server.On<GetUploadRequest, GetUploadResponse>((_, _) => new GetUploadResponse { NextOffset = (ulong)received.Count });
         await using var client = server.NewClient();
         var progress = new Reports();
 

@@ -50,7 +50,7 @@ public sealed partial class EngineHost
 
     private async Task<LoadFileOutcome> LoadStateFileAsync(HostedModule hosted, ChangeTarget target, ModelFileRef file, LoadPlan plan, CancellationToken cancellationToken)
     {
-        plan.Check(file.Field);
+        plan.Check();
         var (state, format) = await _files.ReadAsync(
             file, plan, hosted.Name, entries => hosted.CheckStateAsync(target, entries, _ => file.Field + "name", plan, cancellationToken), cancellationToken).ConfigureAwait(false);
         using (state)

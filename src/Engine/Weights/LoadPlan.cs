@@ -10,6 +10,9 @@ public sealed record LoadPlan
     // No key of a module comes near it, and each key can become as much longer.
     private const int MaxPrefix = 1024;
 
+    // Seconds, while a lane is at it.
+    private const long MaxComparisons = 20_000_000;
+
     /// <summary>Whether missing and unexpected keys are refused. A shape that differs is refused either way.</summary>
     public bool Strict { get; init; } = true;
 
@@ -31,20 +34,28 @@ public sealed record LoadPlan
     /// </summary>
     public bool Assign { get; init; }
 
+    /// <summary>Where all this stands in the request, e.g. <c>header.</c>.</summary>
+    public string Field { get; init; } = "";
+
     /// <summary>Refuses what can fit no module.</summary>
-    /// <param name="field">Where the fields stand in the request, e.g. <c>header.</c>.</param>
     /// <exception cref="EngineException">There are too many patterns, or a prefix is too long or no part of a key.</exception>
-    public void Check(string field)
+    public void Check()
     {
-        Glob.CheckCount(Keys.Count, field + "keys");
-        CheckPrefix(StripPrefix, field + "strip_prefix");
-        CheckPrefix(AddPrefix, field + "add_prefix");
+        Glob.CheckCount(Keys.Count, Field + "keys");
+        CheckPrefix(StripPrefix, Field + "strip_prefix");
+        CheckPrefix(AddPrefix, Field + "add_prefix");
     }
 
     /// <summary>The entries that are loaded, in the order given, under the keys of the module.</summary>
     /// <param name="entries">All that is given.</param>
+    /// <exception cref="EngineException">There are too many patterns for so many tensors.</exception>
     internal IReadOnlyList<LoadEntry> Map(IReadOnlyList<StateEntryInfo> entries)
     {
+        if ((long)Keys.Count * entries.Count > MaxComparisons)
+        {
+            throw EngineException.Invalid(Field + "keys", $"has {Keys.Count} patterns for {entries.Count} tensors, which is more than {MaxComparisons:N0} comparisons: use * and ? as wildcards");
+        }
+
         var mapped = new List<LoadEntry>(entries.Count);
         for (var i = 0; i < entries.Count; i++)
         {

@@ -32,8 +32,9 @@ internal static class StateMapping
             AddPrefix = file.AddPrefix,
             Keys = [.. file.Keys],
             Assign = file.Assign,
+            Field = field,
         };
-        plan.Check(field);
+        plan.Check();
         return (new ModelFileRef(file.Name, file.RootKey, field), plan);
     }
 
@@ -46,8 +47,9 @@ internal static class StateMapping
             AddPrefix = header.AddPrefix,
             Keys = [.. header.Keys],
             Assign = header.Assign,
+            Field = "header.",
         };
-        plan.Check("header.");
+        plan.Check();
         return plan;
     }
 

@@ -52,9 +52,11 @@ public sealed class LoadPlanTests
     [Fact]
     public void A_plan_that_fits_no_module_is_refused()
     {
-        Assert.Equal("header.strip_prefix", Fails(() => new LoadPlan { StripPrefix = new string('a', 1025) }.Check("header."), EngineError.InvalidArgument, "1025").Fields[0].Field);
-        Assert.Equal("add_prefix", Fails(() => new LoadPlan { AddPrefix = "a\n" }.Check(""), EngineError.InvalidArgument, "control").Fields[0].Field);
-        Assert.Equal("keys", Fails(() => new LoadPlan { Keys = [.. Enumerable.Repeat("*", 10_001)] }.Check(""), EngineError.InvalidArgument, "10001").Fields[0].Field);
+        Assert.Equal("header.strip_prefix", Fails(() => new LoadPlan { Field = "header.", StripPrefix = new string('a', 1025) }.Check(), EngineError.InvalidArgument, "1025").Fields[0].Field);
+        Assert.Equal("add_prefix", Fails(() => new LoadPlan { AddPrefix = "a\n" }.Check(), EngineError.InvalidArgument, "control").Fields[0].Field);
+        Assert.Equal("keys", Fails(() => new LoadPlan { Keys = [.. Enumerable.Repeat("*", 10_001)] }.Check(), EngineError.InvalidArgument, "10001").Fields[0].Field);
+        StateEntryInfo[] many = [.. Enumerable.Range(0, 3000).Select(i => new StateEntryInfo($"k{i}", ElementType.Float32, [1]))];
+        Assert.Equal("keys", Fails(() => new LoadPlan { Keys = [.. Enumerable.Repeat("x", 10_000)] }.Map(many), EngineError.InvalidArgument, "comparisons").Fields[0].Field);
     }
 
     [Fact]

@@ -155,6 +155,38 @@ public sealed class StateFileTests : SweepTest
     }
 
     [Fact]
+    public async Task Hooks_at_the_state_dict_see_files_both_ways()
+    {
+        await Server.Hooks.RegisterHookAsync(new() { Module = "m", Hook = new() { Id = "out", Site = V1.HookSite.StateDict, Actions = { new V1.HookAction { Rename = new() { Prefix = "w", Replacement = "saved.w" } } } } });
+        await Server.Hooks.RegisterHookAsync(new() { Module = "m", Hook = new() { Id = "in", Site = V1.HookSite.LoadStateDictPre, Actions = { new V1.HookAction { Rename = new() { Prefix = "saved.", Replacement = "" } } } } });
+
+        await Server.State.SaveStateFileAsync(new() { Module = "m", File = "hooked.safetensors" });
+        Assert.Equal(2U, (await LoadAsync("m", new() { Name = "hooked.safetensors" })).LoadedTensors);
+
+        await Server.Hooks.RemoveHookAsync(new() { Module = "m", Hook = "in" });
+        Assert.Contains("\"saved.weight\" is unexpected", (await Refused.OfAsync(LoadAsync("m", new() { Name = "hooked.safetensors" }))).Is(StatusCode.InvalidArgument, "file.name").Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_file_larger_than_the_memory_left_is_refused_before_it_is_read()
+    {
+        await using var server = await RunningServer.StartAsync(options => (options.Engine.ModelsDir, options.Engine.MemoryBudgetBytes) = (Directory, 64 << 20));
+        await Make.ModuleAsync(server, "large", Make.Linear(3000, 3000, bias: false));
+        var header = """{"weight":{"dtype":"F32","shape":[3000,3000],"data_offsets":[0,36000000]}}"""u8.ToArray();
+        using (var file = File.Create(At("large.safetensors")))
+        {
+            file.Write(BitConverter.GetBytes((long)header.Length));
+            file.Write(header);
+            file.SetLength(8 + header.Length + 36_000_000);
+        }
+
+        var refused = (await Refused.OfAsync(server.State.LoadStateFileAsync(new() { Module = "large", File = new() { Name = "large.safetensors" } }).ResponseAsync)).Is(StatusCode.ResourceExhausted);
+
+        Assert.Contains("the tensors of file \"large.safetensors\" needs 36,000,000", refused.Message, StringComparison.Ordinal);
+        Assert.Equal(36_000_000UL, (await server.Host.GetHostAsync(new())).Memory.UsedBytes);
+    }
+
+    [Fact]
     public async Task A_server_without_directories_says_which_settings_give_them()
     {
         await using var server = await RunningServer.StartAsync();
