@@ -97,17 +97,40 @@ public sealed class SconceClient : IAsyncDisposable, IDisposable
     /// <param name="seed">Seed for the initial values; null leaves them to the server's generator.</param>
     /// <param name="dtype">Floating dtype of parameters and buffers; null is float32.</param>
     /// <param name="cancellationToken">Stops waiting.</param>
-    public async Task<RemoteModule> CreateModuleAsync(
-        string name, ModuleSpec spec, long? seed = null, DataType? dtype = null, CancellationToken cancellationToken = default)
+    public Task<RemoteModule> CreateModuleAsync(
+        string name, ModuleSpec spec, long? seed = null, DataType? dtype = null, CancellationToken cancellationToken = default) =>
+        CreateModuleAsync(name, spec, new CreateModuleOptions { Seed = seed, DType = dtype }, cancellationToken);
+
+    /// <summary>Builds a module that may begin with given weights, in the message or in a file of the server.</summary>
+    /// <param name="name">Its name: letters, digits, ".", "_", "-"; at most 128.</param>
+    /// <param name="spec">What to build.</param>
+    /// <param name="options">What it begins with.</param>
+    /// <param name="cancellationToken">Stops waiting.</param>
+    public async Task<RemoteModule> CreateModuleAsync(string name, ModuleSpec spec, CreateModuleOptions options, CancellationToken cancellationToken = default)
     {
         ArgumentException.ThrowIfNullOrEmpty(name);
         ArgumentNullException.ThrowIfNull(spec);
-        var request = new CreateModuleRequest { Module = name, Spec = spec, Dtype = dtype ?? DataType.Unspecified, RequestId = Rpc.RequestId(_settings) };
-        if (seed is { } value)
+        ArgumentNullException.ThrowIfNull(options);
+        var request = new CreateModuleRequest { Module = name, Spec = spec, Dtype = options.DType ?? DataType.Unspecified, RequestId = Rpc.RequestId(_settings) };
+        if (options.Seed is { } value)
             request.Seed = value;
+        if (options.State is { } state)
+        {
+            request.State.Add(state.Select(entry => new StateTensor { Key = entry.Key, Tensor = entry.Value.ToMessage() }));
+            request.StateStrict = options.StrictState;
+        }
+
+        if (options.StateFile is { } file)
+            request.StateFile = options.StateFileOptions.ToFile(file, options.RootKey);
         var response = await _rpc.UnaryAsync(_rpc.Modules.CreateModuleAsync, request, _settings, cancellationToken).ConfigureAwait(false);
         return new RemoteModule(_rpc, response.Module.Name, "", _settings?.OfHandle);
     }
+
+    /// <summary>The files of the server's models directory that <see cref="RemoteModule.LoadStateFileAsync"/> can load, by name; at most 10,000.</summary>
+    /// <param name="prefix">Only names that begin with this.</param>
+    /// <param name="cancellationToken">Stops waiting.</param>
+    public async Task<IReadOnlyList<ModelFile>> ListModelFilesAsync(string prefix = "", CancellationToken cancellationToken = default) =>
+        (await _rpc.UnaryAsync(_rpc.State.ListModelFilesAsync, new ListModelFilesRequest { Prefix = prefix }, _settings, cancellationToken).ConfigureAwait(false)).Files;
 
     /// <summary>A module that is on the server, after asking whether it is.</summary>
     /// <param name="name">Its name.</param>

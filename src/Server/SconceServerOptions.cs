@@ -57,6 +57,12 @@ public sealed class SconceServerOptions
     /// <summary>Least average rate of an upload, after a grace of 5 seconds.</summary>
     public long StreamMinBytesPerSecond { get; set; } = 4096;
 
+    /// <summary>How long an upload with an <c>upload_id</c> is kept for another stream to go on with, after its own has ended.</summary>
+    public TimeSpan UploadTtl { get; set; } = TimeSpan.FromMinutes(5);
+
+    /// <summary>Most uploads with an <c>upload_id</c> at once, those that wait for another stream among them.</summary>
+    public int MaxUploads { get; set; } = 64;
+
     /// <summary>Time between heartbeats of an open session.</summary>
     public TimeSpan SessionHeartbeat { get; set; } = TimeSpan.FromSeconds(15);
 

@@ -26,6 +26,7 @@ public sealed class CommandLineTests
     [InlineData("state get --help")]
     [InlineData("state load --help")]
     [InlineData("state ls --help")]
+    [InlineData("state files --help")]
     [InlineData("delete --help")]
     [InlineData("version --help")]
     public async Task Help_shows_an_example(string line)
@@ -66,7 +67,8 @@ public sealed class CommandLineTests
     [InlineData("train m -x a.npy -y b.npy --test-inputs c.npy", "belong together")]
     [InlineData("ls --timeout 0", "--timeout is 0; it must be > 0")]
     [InlineData("ls --timeout 4233601", "--timeout is 4233601; it must be at most 4233600 (49 days)")]
-    [InlineData("state get m", "'--output' is required")]
+    [InlineData("state get m", "Give either '--output'")]
+    [InlineData("state load m -i a --server-file b", "Give either '--input'")]
     [InlineData("state", "Required command was not provided")]
     [InlineData("create m --mlp 4,2 --seed x", "--seed is 'x'; it must be a whole number within range.")]
     [InlineData("ls --timeout 99999999999", "--timeout is '99999999999'; it must be a whole number within range.")]

@@ -5,6 +5,7 @@ using Sconce.Cli.Data;
 using Sconce.Cli.State;
 using Sconce.Client;
 using Sconce.Server;
+using Sconce.V1;
 
 namespace Sconce.Cli.Tests;
 
@@ -15,7 +16,11 @@ public sealed class VerbTests : IAsyncLifetime
     private SconceServer _server = null!;
 
     public async ValueTask InitializeAsync()
-        => _server = await SconceServer.StartAsync(new SconceServerOptions { Port = 0, LogLevel = LogLevel.Error }, cancellationToken: TestContext.Current.CancellationToken);
+    {
+        var options = new SconceServerOptions { Port = 0, LogLevel = LogLevel.Error };
+        options.Engine.ModelsDir = options.Engine.ExportDir = Directory.CreateDirectory(Path.Combine(_folder, "server")).FullName;
+        _server = await SconceServer.StartAsync(options, cancellationToken: TestContext.Current.CancellationToken);
+    }
 
     public async ValueTask DisposeAsync()
     {
@@ -166,6 +171,33 @@ public sealed class VerbTests : IAsyncLifetime
         Ok(await RunAsync("create", "d", "--mlp", "4,2,1"));
         var lenient = Json(await RunAsync("state", "load", "d", "--path", "2", "-i", file, "--no-strict", "--json"));
         Assert.Equal((0, 2), (lenient.GetProperty("tensors").GetInt32(), lenient.GetProperty("unexpected_keys").GetArrayLength()));
+    }
+
+    [Fact]
+    public async Task State_goes_in_under_other_keys_and_out_in_part_and_cast()
+    {
+        Ok(await RunAsync("create", "a", "--mlp", "4,2", "--seed", "0"));
+        Ok(await RunAsync("create", "c", "--mlp", "4,2", "--seed", "1"));
+        var file = Path.Combine(_folder, "a.safetensors");
+
+        Assert.Contains("1 tensors, 4 B", Ok(await RunAsync("state", "save", "a", "--prefix", "0.", "--keys", "*bias", "--dtype", "half", "-o", file)), StringComparison.Ordinal);
+        Assert.Equal(DataType.Float16, Assert.Single(SafetensorsFile.Read(file)).Value.DType);
+        Assert.Contains("1 tensors loaded into c", Ok(await RunAsync("state", "load", "c", "-i", file, "--strip-prefix", "0.", "--prefix", "0.", "--keys", "0.bias", "--assign")), StringComparison.Ordinal);
+        Assert.Equal("float16", Json(await RunAsync("state", "ls", "c", "--json")).GetProperty("entries")[1].GetProperty("dtype").GetString());
+    }
+
+    [Fact]
+    public async Task State_goes_out_and_in_through_files_of_the_server()
+    {
+        Ok(await RunAsync("create", "a", "--mlp", "4,2", "--seed", "0"));
+        Ok(await RunAsync("create", "b", "--mlp", "4,2", "--seed", "1"));
+
+        Assert.Contains("written to a.pt on the server", Ok(await RunAsync("state", "save", "a", "--server-file", "a.pt")), StringComparison.Ordinal);
+        Assert.Equal(ExitCode.Refused, (await RunAsync("state", "save", "a", "--server-file", "a.pt")).Code);
+        Ok(await RunAsync("state", "save", "a", "--server-file", "a.pt", "--overwrite"));
+        Assert.Matches(@"a\.pt +.* +pytorch", Ok(await RunAsync("state", "files")));
+        Assert.Contains("2 tensors loaded into b", Ok(await RunAsync("state", "load", "b", "--server-file", "a.pt")), StringComparison.Ordinal);
+        Assert.Equal(Ok(await RunAsync("forward", "a", "[[1, 2, 3, 4.5]]")), Ok(await RunAsync("forward", "b", "[[1, 2, 3, 4.5]]")));
     }
 
     [Fact]

@@ -153,6 +153,9 @@ internal sealed class FakeState(Script script) : StateService.StateServiceBase
 
     public override async Task<LoadStateDictResponse> LoadStateDict(IAsyncStreamReader<LoadStateDictRequest> requestStream, ServerCallContext context) =>
         (await script.StreamAsync<LoadStateDictRequest, LoadStateDictResponse>(new Incoming<LoadStateDictRequest>(null, requestStream), null, context))!;
+
+    public override Task<GetUploadResponse> GetUpload(GetUploadRequest request, ServerCallContext context) =>
+        script.AnswerAsync<GetUploadRequest, GetUploadResponse>(request, context);
 }
 
 internal sealed class FakeTensors(Script script) : TensorService.TensorServiceBase

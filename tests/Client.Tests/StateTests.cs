@@ -191,6 +191,56 @@ public sealed class StateTests
     }
 
     [Fact]
+    public async Task LoadStateDict_connectionLostHalfWay_goesOnFromWhatTheServerHas()
+    {
+        await using var server = await FakeServer.StartAsync();
+        var bytes = new byte[(8 << 20) + 5];
+        Random.Shared.NextBytes(bytes);
+        var received = new List<byte>();
+        var headers = new List<LoadStateDictHeader>();
+        ulong digest = 0;
+        server.OnStream<LoadStateDictRequest, LoadStateDictResponse>(async (incoming, _, context) =>
+        {
+            await foreach (var message in incoming.All)
+            {
+                if (message.Header is { } header)
+                    headers.Add(header);
+                if (message.Chunk is { } chunk)
+                {
+                    Assert.Equal((0u, (ulong)received.Count), (chunk.Entry, chunk.Offset));
+                    // In the midst of a piece.
+                    received.AddRange(headers.Count == 1 ? chunk.Data.Span[..Math.Min(chunk.Data.Length, 1000)] : chunk.Data.Span);
+                    if (headers.Count == 1)
+                        context.GetHttpContext().Abort();
+                }
+
+                digest = message.End?.Xxh3 ?? digest;
+            }
+
+            return new LoadStateDictResponse { Generation = 2 };
+        });
+        server.On<GetUploadRequest, GetUploadResponse>((_, _) => new GetUploadResponse { NextOffset = (ulong)received.Count });
+        await using var client = server.NewClient();
+        var progress = new Reports();
+
+        await client.Module("m").LoadStateDictAsync(new StateDict { ["w"] = TensorData.Create(bytes) }, new LoadStateDictOptions { Progress = progress });
+
+        Assert.Equal(bytes, received);
+        Assert.Equal(XxHash3.HashToUInt64(bytes), digest);
+        Assert.Equal(2, headers.Count);
+        Assert.Equal(headers[0], headers[1]);
+        Assert.NotEmpty(headers[0].UploadId);
+        Assert.Equal(new UploadProgress(bytes.Length, bytes.Length), progress.Last);
+    }
+
+    private sealed class Reports : IProgress<UploadProgress>
+    {
+        public UploadProgress Last { get; private set; }
+
+        public void Report(UploadProgress value) => Last = value;
+    }
+
+    [Fact]
     public async Task LoadStateDict_writeFails_isSentAgain()
     {
         await using var server = await FakeServer.StartAsync();

@@ -7,15 +7,16 @@ using Spectre.Console;
 
 namespace Sconce.Cli.State;
 
-/// <summary>The verbs over state dicts: <c>state ls</c>, <c>state get</c> and <c>state load</c>.</summary>
+/// <summary>The verbs over state dicts: <c>state ls</c>, <c>state get</c>, <c>state load</c> and <c>state files</c>.</summary>
 internal sealed class StateCommand : Command
 {
     public StateCommand(CommandTerminal terminal)
         : base("state", "Lists, saves and loads a module's weights, as safetensors files.")
     {
         Subcommands.Add(new ListVerb(terminal));
-        Subcommands.Add(new GetVerb(terminal));
-        Subcommands.Add(new LoadVerb(terminal));
+        Subcommands.Add(new StateGetCommand(terminal));
+        Subcommands.Add(new StateLoadCommand(terminal));
+        Subcommands.Add(new FilesVerb(terminal));
     }
 
     private sealed class ListVerb : ClientCommand
@@ -62,70 +63,30 @@ internal sealed class StateCommand : Command
         }
     }
 
-    private sealed class GetVerb : ClientCommand
+    private sealed class FilesVerb : ClientCommand
     {
-        private readonly Argument<string> _module = CommonSymbols.Module();
-        private readonly Option<string> _path = CommonSymbols.Path();
-        private readonly Option<string> _output = new("--output", "-o") { Description = "The .safetensors file to write.", HelpName = "file", Required = true };
-        private readonly Option<string[]> _keys = new("--key") { Description = "Only keys that match, * and ? as wildcards. May be repeated.", HelpName = "pattern", DefaultValueFactory = _ => [] };
+        private readonly Option<string> _prefix = new("--prefix") { Description = "Only names that begin with this.", HelpName = "text", DefaultValueFactory = _ => "" };
 
-        public GetVerb(CommandTerminal terminal)
-            : base(terminal, "get", "Saves a module's state dict to a safetensors file.", "sconce state get mlp -o mlp.safetensors")
-        {
-            Arguments.Add(_module);
-            Options.Add(_path);
-            Options.Add(_output);
-            Options.Add(_keys);
-        }
+        public FilesVerb(CommandTerminal terminal)
+            : base(terminal, "files", "Lists the files of weights on the server that state load --server-file can load.", "sconce state files") =>
+            Options.Add(_prefix);
 
         protected override async Task<int> RunAsync(ParseResult parsed, SconceClient client, CancellationToken cancel)
         {
-            var file = parsed.GetValue(_output)!;
-            var state = await client.Module(parsed.GetValue(_module)!).GetSubmodule(parsed.GetValue(_path)!).StateDictAsync(parsed.GetValue(_keys)!, cancel).ConfigureAwait(false);
-            SafetensorsFile.Write(file, [.. state]);
-            if (WantsJson(parsed))
-                Terminal.Json(new { state.Generation, tensors = state.Count, state.TotalBytes, file });
-            else
-                Terminal.Output.WriteLine($"{state.Count} tensors, {Quantities.Bytes(state.TotalBytes)}, generation {state.Generation} written to {file}");
-            return ExitCode.Ok;
-        }
-    }
-
-    private sealed class LoadVerb : ClientCommand
-    {
-        private readonly Argument<string> _module = CommonSymbols.Module();
-        private readonly Option<string> _path = CommonSymbols.Path();
-        private readonly Option<string> _input = new("--input", "-i") { Description = "The .safetensors file to read.", HelpName = "file", Required = true };
-        private readonly Option<bool> _lenient = new("--no-strict") { Description = "Allow keys that are missing or that the module lacks." };
-
-        public LoadVerb(CommandTerminal terminal)
-            : base(terminal, "load", "Loads a safetensors file into a module: all of it or nothing.", "sconce state load mlp -i mlp.safetensors")
-        {
-            Arguments.Add(_module);
-            Options.Add(_path);
-            Options.Add(_input);
-            Options.Add(_lenient);
-        }
-
-        protected override async Task<int> RunAsync(ParseResult parsed, SconceClient client, CancellationToken cancel)
-        {
-            var file = parsed.GetValue(_input)!;
-            var state = new StateDict(SafetensorsFile.Read(file));
-            var module = client.Module(parsed.GetValue(_module)!).GetSubmodule(parsed.GetValue(_path)!);
-            var loaded = await module.LoadStateDictAsync(state, !parsed.GetValue(_lenient), cancel).ConfigureAwait(false);
-            var tensors = state.Count - loaded.UnexpectedKeys.Count;
+            var files = await client.ListModelFilesAsync(parsed.GetValue(_prefix)!, cancel).ConfigureAwait(false);
             if (WantsJson(parsed))
             {
-                Terminal.Json(new { loaded.Generation, tensors, missing_keys = loaded.MissingKeys.ToArray(), unexpected_keys = loaded.UnexpectedKeys.ToArray() });
+                Terminal.Json(files.Select(file => new { file.Name, file.Bytes, format = NameOf(file.Format), modified = file.Modified.ToDateTimeOffset() }));
                 return ExitCode.Ok;
             }
 
-            Terminal.Output.WriteLine($"{tensors} tensors loaded into {module}, now at generation {loaded.Generation}");
-            if (loaded.MissingKeys.Count > 0)
-                Terminal.Output.WriteLine($"not in the file: {string.Join(", ", loaded.MissingKeys)}");
-            if (loaded.UnexpectedKeys.Count > 0)
-                Terminal.Output.WriteLine($"not in the module: {string.Join(", ", loaded.UnexpectedKeys)}");
+            var table = Listing.Of("NAME", ">SIZE", "FORMAT");
+            foreach (var file in files)
+                table.AddRow(Markup.Escape(file.Name), Quantities.Bytes((long)file.Bytes), NameOf(file.Format));
+            Terminal.Out.Write(table);
             return ExitCode.Ok;
         }
+
+        private static string NameOf(StateFileFormat format) => format == StateFileFormat.TorchZip ? "pytorch" : "safetensors";
     }
 }

@@ -59,11 +59,22 @@ internal static class StateTransfer
         CallSettings? settings,
         CancellationToken cancellationToken)
         where TRequest : class =>
+        SendAsync(rpc, method, _ => Task.FromResult(messages()), settings, cancellationToken);
+
+    /// <summary>The same, with messages that are asked for by a call.</summary>
+    public static Task<TResponse> SendAsync<TRequest, TResponse>(
+        Rpc rpc,
+        Func<CallOptions, AsyncClientStreamingCall<TRequest, TResponse>> method,
+        Func<CallOptions, Task<IEnumerable<TRequest>>> messages,
+        CallSettings? settings,
+        CancellationToken cancellationToken)
+        where TRequest : class =>
         rpc.RunAsync(
             static async (state, options) =>
             {
+                var messages = await state.messages(options).ConfigureAwait(false);
                 using var call = state.method(options);
-                var failedWrite = await WriteAsync(call, state.messages()).ConfigureAwait(false);
+                var failedWrite = await WriteAsync(call, messages).ConfigureAwait(false);
                 try
                 {
                     // A write mostly fails because the server has ended the call, and why is in its answer.
@@ -151,7 +162,21 @@ internal static class StateTransfer
         }
     }
 
-    private static SconceException Damaged(string how) =>
+    /// <summary>Bytes of a tensor that the server announces.</summary>
+    internal static long SizeOf(StateEntry entry)
+    {
+        Int128 size = DataTypes.SizeOf(entry.Dtype);
+        foreach (var dimension in entry.Shape)
+        {
+            size *= dimension;
+            if (dimension < 0 || size > long.MaxValue)
+                throw Damaged($"'{entry.Key}' has an impossible shape");
+        }
+
+        return (long)size;
+    }
+
+    internal static SconceException Damaged(string how) =>
         new ErrorDetails(StatusCode.DataLoss, $"The server's stream of tensors is damaged: {how}. Nothing of it was used.").ToException(null);
 
     /// <summary>Tensors in the making.</summary>
@@ -244,19 +269,6 @@ internal static class StateTransfer
                 if (!State.TryAdd(entry.Key, TensorData.FromBytes(entry.Dtype, [.. entry.Shape], default)))
                     throw Damaged($"'{entry.Key}' is listed twice");
             }
-        }
-
-        private static long SizeOf(StateEntry entry)
-        {
-            Int128 size = DataTypes.SizeOf(entry.Dtype);
-            foreach (var dimension in entry.Shape)
-            {
-                size *= dimension;
-                if (dimension < 0 || size > long.MaxValue)
-                    throw Damaged($"'{entry.Key}' has an impossible shape");
-            }
-
-            return (long)size;
         }
     }
 }

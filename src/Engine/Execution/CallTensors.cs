@@ -87,13 +87,14 @@ internal sealed class CallTensors : IDisposable
     /// <param name="module">The module's name, for the ledger's message.</param>
     /// <param name="tensor">The tensor.</param>
     /// <param name="field">Its field in the request.</param>
-    public static CallTensors ImportOne(HostServices host, string module, in TensorInput tensor, string field)
+    /// <param name="mayShare">Whether it may use the request's memory.</param>
+    public static CallTensors ImportOne(HostServices host, string module, in TensorInput tensor, string field, bool mayShare = true)
     {
         var tensors = new CallTensors(host.Ledger, 1);
         try
         {
             tensors.Charge(null, [tensor], module);
-            tensors.Others = [tensors.Make(host, tensor, new FieldPath("", field), mayShare: true)];
+            tensors.Others = [tensors.Make(host, tensor, new FieldPath("", field), mayShare)];
             return tensors;
         }
         catch

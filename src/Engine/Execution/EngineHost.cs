@@ -20,6 +20,7 @@ public sealed partial class EngineHost : IAsyncDisposable
     private readonly HostServices _services;
     private readonly Gate _gate;
     private readonly IdleMemory _idle;
+    private readonly ModelFiles _files;
     private readonly ITimer _sweeper;
     private readonly DateTimeOffset _started;
     private readonly ILogger _log;
@@ -60,6 +61,7 @@ public sealed partial class EngineHost : IAsyncDisposable
         }
 
         _gate = new Gate(_services.Lanes, _services.Admission, "");
+        _files = new ModelFiles(options, ledger, _log, time);
         _idle = new IdleMemory(ledger, _services.Lanes);
         _sweeper = time.CreateTimer(static host => ((EngineHost)host!).Sweep(), this, SweepEvery, SweepEvery);
     }
@@ -99,14 +101,25 @@ public sealed partial class EngineHost : IAsyncDisposable
     /// <param name="seed">Seed of its random stream, from which the initial values come; null draws them from the process's generator.</param>
     /// <param name="type">Floating dtype of its parameters and buffers; none means float32.</param>
     /// <param name="cancellationToken">Takes the call back while it waits.</param>
-    public async Task<HostedModule> CreateModuleAsync(string name, ModuleSpec spec, long? seed, ElementType type, CancellationToken cancellationToken)
+    public Task<HostedModule> CreateModuleAsync(string name, ModuleSpec spec, long? seed, ElementType type, CancellationToken cancellationToken) =>
+        CreateModuleAsync(name, spec, seed, type, null, cancellationToken);
+
+    /// <summary>Builds a module that holds given weights. Where they do not fit there is no module.</summary>
+    /// <param name="name">Its name.</param>
+    /// <param name="spec">What to build.</param>
+    /// <param name="seed">Seed of its random stream, from which initial values come; null draws them from the process's generator.</param>
+    /// <param name="type">Floating dtype of its parameters and buffers; none means float32.</param>
+    /// <param name="initial">The weights; null leaves the initial values.</param>
+    /// <param name="cancellationToken">Takes the call back while it waits.</param>
+    public async Task<HostedModule> CreateModuleAsync(string name, ModuleSpec spec, long? seed, ElementType type, InitialState? initial, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(spec);
         Ids.Check(name, "module");
         Reserve(name);
         try
         {
-            return Publish(await Run(() =>
+            using var given = initial is { Tensors.Count: > 0 } ? new MessageState(_services, name, initial.Tensors) : null;
+            var module = await Run(() =>
             {
                 var charge = new MemoryCharge(Ledger, MemoryUse.Modules, "the module", name);
                 return Host(name, charge, random =>
@@ -118,7 +131,13 @@ public sealed partial class EngineHost : IAsyncDisposable
 
                     return _services.Build(spec, type, charge, random.Run);
                 });
-            }, cancellationToken).ConfigureAwait(false));
+            }, cancellationToken).ConfigureAwait(false);
+            if (initial is not null)
+            {
+                await BeginWithAsync(module, initial, given, cancellationToken).ConfigureAwait(false);
+            }
+
+            return Publish(module);
         }
         catch
         {

@@ -79,6 +79,12 @@ public sealed class EngineOptions
     /// <summary>Directory for snapshots of modules, made where it is missing; empty keeps none. One process has it at a time.</summary>
     public string Data { get; set; } = "";
 
+    /// <summary>Directory of weights that callers may load by name; empty offers none.</summary>
+    public string ModelsDir { get; set; } = "";
+
+    /// <summary>Directory that callers may have weights written to by name, e.g. that of <see cref="ModelsDir"/>; empty writes none.</summary>
+    public string ExportDir { get; set; } = "";
+
     /// <summary>Directory of plug-ins, .NET assemblies with module types of their own; empty loads none. It is code that the server runs: only the operator
     /// should be able to write there.</summary>
     public string PluginDir { get; set; } = "";
@@ -92,10 +98,9 @@ public sealed class EngineOptions
             errors.Add($"{nameof(Device)} is \"{Device}\"; it must be \"cpu\": this build has no other device");
         }
 
-        if (SharedMemoryDir.Length > 0 && !(Path.IsPathRooted(SharedMemoryDir) && Directory.Exists(SharedMemoryDir)))
-        {
-            errors.Add($"{nameof(SharedMemoryDir)} is \"{SharedMemoryDir}\"; it must be the absolute path of a directory that exists, or empty");
-        }
+        AbsoluteDirectory(SharedMemoryDir, nameof(SharedMemoryDir));
+        AbsoluteDirectory(ModelsDir, nameof(ModelsDir));
+        AbsoluteDirectory(ExportDir, nameof(ExportDir));
 
         if (PluginDir.Length > 0 && !Directory.Exists(PluginDir))
         {
@@ -125,6 +130,14 @@ public sealed class EngineOptions
         NotAboveMax(GraphTtl, nameof(GraphTtl));
         NotAboveMax(KeptTensorTtl, nameof(KeptTensorTtl));
         return errors;
+
+        void AbsoluteDirectory(string value, string name)
+        {
+            if (value.Length > 0 && !(Path.IsPathRooted(value) && Directory.Exists(value)))
+            {
+                errors.Add($"{name} is \"{value}\"; it must be the absolute path of a directory that exists, or empty");
+            }
+        }
 
         void AtLeast(long value, long least, string name)
         {

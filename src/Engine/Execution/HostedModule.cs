@@ -1,9 +1,6 @@
-using Sconce.Engine.Catalog;
 using Sconce.Engine.Hooks;
 using Sconce.Engine.Modules;
 using Sconce.Engine.Tensors;
-using Sconce.Engine.Weights;
-using static TorchSharp.torch;
 
 namespace Sconce.Engine.Execution;
 
@@ -161,64 +158,6 @@ public sealed partial class HostedModule
         _state.Changed();
         return new ApplyOutcome(Summary, [.. ModuleTree.WalkChildrenFirst(subtree).Select(at => new ApplyVisit(at.Path, $"{at.Node.TypeName}({at.Node.ExtraRepr})", applied.Contains(at.Path)))]);
     }, cancellationToken);
-
-    /// <summary>Copies the state dict.</summary>
-    /// <param name="path">The submodule; keys are relative to it.</param>
-    /// <param name="keys">Only keys that match one of these patterns; empty is all.</param>
-    /// <param name="cancellationToken">Takes the call back while it waits.</param>
-    public Task<StateSnapshot> GetStateAsync(string path, IReadOnlyList<string> keys, CancellationToken cancellationToken) => Read(() =>
-    {
-        var node = _state.Tree.Find(path);
-        Glob.CheckCount(keys.Count, "keys");
-        if (_state.AnyShapeless && ModuleTree.Uninitialized(node).Where(Wanted).ToList() is { Count: > 0 } shapeless)
-        {
-            throw LazyNode.NotYet(shapeless);
-        }
-
-        IReadOnlyList<(string Key, Tensor Value)> entries = [.. ModuleTree.State(node).Select(entry => (entry.Key, entry.Tensor))];
-        entries = ThroughHooks(_state.Hooks.Plan.StateDict, path, entries);
-        return StateSnapshot.Copy([.. entries.Where(entry => Wanted(entry.Key))], _host.Ledger, "a copy of the state of module", Name, _state.Generation);
-
-        bool Wanted(string name) => keys.Count == 0 || keys.Any(key => Glob.Matches(key, name));
-    }, cancellationToken);
-
-    /// <summary>Checks keys, shapes and dtypes of a state dict that is about to be sent, as its load will.</summary>
-    /// <param name="path">The submodule; keys are relative to it.</param>
-    /// <param name="entries">What will come.</param>
-    /// <param name="strict">Whether missing and unexpected keys are refused.</param>
-    /// <param name="field">Where the list stands in the request.</param>
-    /// <param name="cancellationToken">Takes the call back while it waits.</param>
-    public Task CheckStateAsync(string path, IReadOnlyList<StateEntryInfo> entries, bool strict, string field, CancellationToken cancellationToken) =>
-        Read(() =>
-        {
-            var subtree = _state.Tree.Find(path);
-
-            // Hooks may rename, drop and convert what comes.
-            return _state.Hooks.Plan.LoadStateDictPre.Count > 0 ? null : StateLoading.Check(subtree, entries, strict, field).Outcome;
-        }, cancellationToken);
-
-    /// <summary>Copies received tensors into parameters and buffers, all of them or none; live graphs are invalidated.</summary>
-    /// <param name="target">The submodule; keys are relative to it.</param>
-    /// <param name="upload">What was received; it stays the caller's to dispose.</param>
-    /// <param name="strict">Whether missing and unexpected keys are refused.</param>
-    /// <param name="cancellationToken">Takes the call back while it waits.</param>
-    public Task<LoadStateOutcome> LoadStateAsync(ChangeTarget target, StateUpload upload, bool strict, CancellationToken cancellationToken)
-    {
-        ArgumentNullException.ThrowIfNull(upload);
-        return Change(target.IfGeneration, () =>
-        {
-            // Converted copies exist beside what was received until they are in place, and before them what hooks make of it.
-            var hooks = _state.Hooks.Plan.LoadStateDictPre;
-            using var edited = new MemoryCharge(_host.Ledger, MemoryUse.State, "what hooks make of a load into module", Name, hooks.Count > 0 ? upload.TotalBytes : 0);
-            using var copies = new MemoryCharge(_host.Ledger, MemoryUse.State, "a load into module", Name);
-            var outcome = _state.AnyShapeless ? _state.Shaping(() => _state.Draw(Load)) : Load();
-            _state.Stepped();
-            return new LoadStateOutcome(outcome.MissingKeys, outcome.UnexpectedKeys, _state.Generation);
-
-            LoadOutcome Load() => upload.Use(entries =>
-                StateLoading.Load(_state.Tree.Find(target.Path), ThroughHooks(hooks, target.Path, entries), strict, upload.Field, copies.Resize));
-        }, cancellationToken);
-    }
 
     /// <summary>Runs something that only reads the module, beside others that do.</summary>
     internal Task<T> Read<T>(Func<T> work, CancellationToken cancellationToken) => Run(GateMode.Shared, null, work, null, cancellationToken);

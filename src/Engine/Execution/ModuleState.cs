@@ -76,6 +76,9 @@ internal sealed class ModuleState : IDisposable
     /// <summary>Rises with every change of parameters, buffers or structure made by a call. May be read from any thread.</summary>
     public ulong Generation { get; private set; } = 1;
 
+    /// <summary>What was done to the module so far was its making: its generations begin here. Only before it is published.</summary>
+    public void Born() => Generation = 1;
+
     /// <summary>Buffers of submodules in training mode: what a forward may move.</summary>
     public IReadOnlyList<Tensor> MovingBuffers { get; private set; } = [];
 

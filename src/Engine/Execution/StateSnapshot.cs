@@ -1,4 +1,5 @@
 using Sconce.Engine.Tensors;
+using Sconce.Engine.Weights.Safetensors;
 using static TorchSharp.torch;
 
 namespace Sconce.Engine.Execution;
@@ -44,6 +45,10 @@ public sealed class StateSnapshot : IDisposable
     /// <param name="length">How many bytes.</param>
     public ReadOnlyMemory<byte> Read(int entry, long offset, int length) => _exports[entry].Slice(offset, length);
 
+    /// <summary>The safetensors file that the entries make.</summary>
+    /// <exception cref="EngineException">An entry has a dtype, or a key, that the format does not know.</exception>
+    public SafetensorsLayout AsSafetensors() => SafetensorsLayout.Of(Entries);
+
     /// <inheritdoc/>
     public void Dispose()
     {
@@ -61,10 +66,12 @@ public sealed class StateSnapshot : IDisposable
     /// <param name="what">What is copied, for the ledger's message.</param>
     /// <param name="module">The module's name, for the same.</param>
     /// <param name="generation">Its generation.</param>
-    internal static StateSnapshot Copy(IReadOnlyList<(string Key, Tensor Tensor)> entries, MemoryLedger ledger, string what, string module, ulong generation)
+    /// <param name="floating">What floating tensors are cast to; none copies them as they are.</param>
+    internal static StateSnapshot Copy(
+        IReadOnlyList<(string Key, Tensor Tensor)> entries, MemoryLedger ledger, string what, string module, ulong generation, ElementType floating = ElementType.None)
     {
         var distinct = new Dictionary<nint, TensorExport>();
-        var bytes = entries.DistinctBy(entry => entry.Tensor.Handle).Sum(entry => entry.Tensor.numel() * entry.Tensor.ElementSize);
+        var bytes = entries.DistinctBy(entry => entry.Tensor.Handle).Sum(entry => entry.Tensor.numel() * TypeOf(entry.Tensor).Size());
         var charge = new MemoryCharge(ledger, MemoryUse.State, what, module, bytes);
         try
         {
@@ -76,7 +83,7 @@ public sealed class StateSnapshot : IDisposable
                 if (!distinct.TryGetValue(tensor.Handle, out var export))
                 {
                     using var detached = tensor.detach();
-                    export = TensorExport.Take(detached.clone());
+                    export = TensorExport.Take(TypeOf(tensor) is var type && type == tensor.dtype.ToElementType() ? detached.clone() : detached.to_type(type.ToScalarType()));
                     distinct.Add(tensor.Handle, export);
                 }
 
@@ -95,6 +102,12 @@ public sealed class StateSnapshot : IDisposable
 
             charge.Dispose();
             throw;
+        }
+
+        ElementType TypeOf(Tensor tensor)
+        {
+            var type = tensor.dtype.ToElementType();
+            return floating != ElementType.None && type.IsFloatingPoint() ? floating : type;
         }
     }
 }

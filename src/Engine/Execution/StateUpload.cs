@@ -1,4 +1,5 @@
 using Sconce.Engine.Tensors;
+using Sconce.Engine.Weights;
 using static TorchSharp.torch;
 
 namespace Sconce.Engine.Execution;
@@ -7,7 +8,7 @@ namespace Sconce.Engine.Execution;
 /// Receives a state dict into native memory. What is announced must fit the budget, but only what comes is charged: words alone take no room from others.
 /// The order of the pieces is the sender's matter; nothing here touches a module.
 /// </summary>
-public sealed unsafe class StateUpload : IDisposable
+public sealed unsafe class StateUpload : StateSource
 {
     private const string What = "the upload of";
 
@@ -16,11 +17,7 @@ public sealed unsafe class StateUpload : IDisposable
     private readonly long[] _lengths;
     private readonly long[] _written;
     private readonly MemoryCharge _charge;
-    private readonly Lock _lock = new();
     private long _received;
-    private int _holds;
-    private bool _disposed;
-    private bool _freed;
 
     /// <summary>Checks what is announced.</summary>
     /// <param name="entries">The tensors that will come.</param>
@@ -39,14 +36,17 @@ public sealed unsafe class StateUpload : IDisposable
         _charge = new MemoryCharge(ledger, MemoryUse.State, What, field);
     }
 
-    /// <summary>The tensors, in order.</summary>
-    public IReadOnlyList<StateEntryInfo> Entries { get; }
+    /// <inheritdoc/>
+    public override IReadOnlyList<StateEntryInfo> Entries { get; }
 
-    /// <summary>Bytes of all of them together.</summary>
-    public long TotalBytes { get; }
+    /// <inheritdoc/>
+    public override long TotalBytes { get; }
 
     /// <summary>Where the list stands in the request, for errors.</summary>
     internal string Field { get; }
+
+    /// <inheritdoc/>
+    public override string FieldOf(int entry) => StateLoading.FieldOf(Field, entry);
 
     /// <summary>Checks a list of tensors, and counts the bytes of each. They are fewer than 2^63 together.</summary>
     /// <param name="entries">The tensors.</param>
@@ -85,7 +85,7 @@ public sealed unsafe class StateUpload : IDisposable
     /// <param name="data">The piece.</param>
     public void Write(int entry, long offset, ReadOnlySpan<byte> data)
     {
-        ObjectDisposedException.ThrowIf(_disposed, this);
+        ObjectDisposedException.ThrowIf(IsDisposed, this);
         ArgumentOutOfRangeException.ThrowIfNegative(offset);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(data.Length, _lengths[entry] - offset, nameof(data));
         _charge.Resize(_received + data.Length);
@@ -95,47 +95,20 @@ public sealed unsafe class StateUpload : IDisposable
         _written[entry] += data.Length;
     }
 
-    /// <summary>Frees the memory; where a load is using it, when that has ended.</summary>
-    public void Dispose()
+    /// <summary>Whether a piece that was written is the same as another one.</summary>
+    /// <param name="entry">The tensor's index.</param>
+    /// <param name="offset">Where the piece begins, in bytes; all of it was written.</param>
+    /// <param name="data">The other one.</param>
+    public bool Holds(int entry, long offset, ReadOnlySpan<byte> data)
     {
-        lock (_lock)
-        {
-            _disposed = true;
-            FreeWhenUnused();
-        }
+        ObjectDisposedException.ThrowIf(IsDisposed, this);
+        ArgumentOutOfRangeException.ThrowIfNegative(offset);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(data.Length, _written[entry] - offset, nameof(data));
+        return data.SequenceEqual(new ReadOnlySpan<byte>((byte*)_addresses[entry] + offset, data.Length));
     }
 
-    /// <summary>Uses the tensors with their keys, once all bytes are there. A caller who gives up meanwhile does not pull them away.</summary>
-    internal T Use<T>(Func<IReadOnlyList<(string Key, Tensor Value)>, T> work)
+    private protected override void Free()
     {
-        lock (_lock)
-        {
-            ObjectDisposedException.ThrowIf(_disposed, this);
-            _holds++;
-        }
-
-        try
-        {
-            return work(Complete());
-        }
-        finally
-        {
-            lock (_lock)
-            {
-                _holds--;
-                FreeWhenUnused();
-            }
-        }
-    }
-
-    private void FreeWhenUnused()
-    {
-        if (!_disposed || _holds > 0 || _freed)
-        {
-            return;
-        }
-
-        _freed = true;
         foreach (var tensor in _tensors)
         {
             tensor?.Dispose();
@@ -144,7 +117,7 @@ public sealed unsafe class StateUpload : IDisposable
         _charge.Dispose();
     }
 
-    private (string Key, Tensor Value)[] Complete()
+    private protected override IReadOnlyList<(string Key, Tensor Value)> Complete()
     {
         var complete = new (string, Tensor)[Entries.Count];
         for (var i = 0; i < complete.Length; i++)

@@ -113,7 +113,8 @@ public sealed record OptimizerStepOutcome(ulong Generation, long Steps, double? 
 /// <param name="MissingKeys">Keys of the module that were not given.</param>
 /// <param name="UnexpectedKeys">Keys given that the module lacks.</param>
 /// <param name="Generation">The module's new generation.</param>
-public sealed record LoadStateOutcome(IReadOnlyList<string> MissingKeys, IReadOnlyList<string> UnexpectedKeys, ulong Generation);
+/// <param name="LoadedTensors">How many tensors of the module were loaded.</param>
+public sealed record LoadStateOutcome(IReadOnlyList<string> MissingKeys, IReadOnlyList<string> UnexpectedKeys, ulong Generation, int LoadedTensors);
 
 /// <summary>An optimizer.</summary>
 /// <param name="Name">Its name.</param>

@@ -29,6 +29,9 @@ public sealed unsafe class TensorExport : MemoryManager<byte>, IDisposable
     /// <summary>Number of bytes.</summary>
     public long ByteLength { get; }
 
+    /// <summary>The tensor itself, dense and in host memory; it goes with this.</summary>
+    internal Tensor Tensor => _tensor;
+
     /// <summary>All bytes.</summary>
     /// <exception cref="EngineException">There are 2 GiB or more, which one message cannot carry.</exception>
     public ReadOnlyMemory<byte> Data => ByteLength <= int.MaxValue

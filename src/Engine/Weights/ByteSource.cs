@@ -44,6 +44,9 @@ internal abstract class ByteSource : IDisposable
     /// <summary>A stream that can seek, and stays open.</summary>
     public static ByteSource Of(Stream stream) => new Seekable(stream);
 
+    /// <summary>A file that is open, and is closed with this.</summary>
+    public static ByteSource Owned(SafeFileHandle file) => new OpenFile(file, isOwned: true);
+
     /// <summary>Fills memory, in one read where the system gives that much in one.</summary>
     /// <param name="memory">Where the bytes go.</param>
     /// <param name="count">How many.</param>

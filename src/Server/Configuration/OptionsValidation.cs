@@ -86,6 +86,7 @@ internal static partial class OptionsValidation
             ("request_id_capacity", options.RequestIdCapacity),
             ("request_id_max_bytes", options.RequestIdMaxBytes),
             ("stream_in_flight", options.StreamInFlight),
+            ("max_uploads", options.MaxUploads),
         })
         {
             if (value <= 0)
@@ -104,6 +105,7 @@ internal static partial class OptionsValidation
             ("drain_timeout", options.DrainTimeout),
             ("request_id_retention", options.RequestIdRetention),
             ("stream_idle_timeout", options.StreamIdleTimeout),
+            ("upload_ttl", options.UploadTtl),
             ("session_heartbeat", options.SessionHeartbeat),
         })
         {

@@ -25,6 +25,8 @@ public static class ServerSettings
         Integer("stream_in_flight", "Most requests of one stream worked on at once.", o => o.StreamInFlight, (o, v) => o.StreamInFlight = v),
         Duration("stream_idle_timeout", "Longest silence within an upload or download of state.", o => o.StreamIdleTimeout, (o, v) => o.StreamIdleTimeout = v),
         Bytes("stream_min_bytes_per_second", "Least average rate of an upload, after a grace of 5 seconds.", o => o.StreamMinBytesPerSecond, (o, v) => o.StreamMinBytesPerSecond = v),
+        Duration("upload_ttl", "How long a resumable upload is kept after its stream broke.", o => o.UploadTtl, (o, v) => o.UploadTtl = v),
+        Integer("max_uploads", "Most resumable uploads at once.", o => o.MaxUploads, (o, v) => o.MaxUploads = v),
         Duration("session_heartbeat", "Time between heartbeats of an open session.", o => o.SessionHeartbeat, (o, v) => o.SessionHeartbeat = v),
         Text("device", "Device that this process owns, e.g. cpu.", o => o.Engine.Device, (o, v) => o.Engine.Device = v),
         Integer("lanes", "Compute threads.", o => o.Engine.Lanes, (o, v) => o.Engine.Lanes = v),
@@ -47,6 +49,8 @@ public static class ServerSettings
         Integer("max_submodules", "Most submodules of one module.", o => o.Engine.MaxSubmodules, (o, v) => o.Engine.MaxSubmodules = v),
         Text("shared_memory_dir", "Directory for the files of ShareMemory, e.g. /dev/shm; empty refuses them.", o => o.Engine.SharedMemoryDir, (o, v) => o.Engine.SharedMemoryDir = v),
         Text("data", "Directory in which modules that have snapshots are kept across restarts; made where it is missing, empty keeps none.", o => o.Engine.Data, (o, v) => o.Engine.Data = v),
+        Text("models_dir", "Directory of weights that callers may load by name; empty offers none.", o => o.Engine.ModelsDir, (o, v) => o.Engine.ModelsDir = v),
+        Text("export_dir", "Directory that callers may have weights written to; empty writes none.", o => o.Engine.ExportDir, (o, v) => o.Engine.ExportDir = v),
         Text("plugin_dir", "Directory of plug-in assemblies with module types of their own; empty loads none.", o => o.Engine.PluginDir, (o, v) => o.Engine.PluginDir = v),
     ];
 

@@ -63,7 +63,8 @@ internal sealed class RequestIdStore(SconceServerOptions options, TimeProvider t
         }
     }
 
-    private static void Check(string requestId, string field)
+    /// <summary>Refuses an id that is too long or not printable; an empty one is none.</summary>
+    public static void Check(string requestId, string field)
     {
         if (requestId.Length > MaxIdLength)
         {
@@ -152,7 +153,7 @@ internal sealed class RequestIdStore(SconceServerOptions options, TimeProvider t
     }
 
     /// <summary>Failures that say nothing about the call itself, only about the moment or the way it was sent.</summary>
-    private static bool CanSucceedLater(Exception e) => e is OperationCanceledException
+    public static bool CanSucceedLater(Exception e) => e is OperationCanceledException
         or EngineException { Error: EngineError.ResourceExhausted or EngineError.Unavailable or EngineError.DeadlineExceeded or EngineError.DataLoss };
 
     private void Remember(Entry entry, Outcome outcome, long bytes)

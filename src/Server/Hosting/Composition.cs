@@ -69,6 +69,9 @@ internal static class Composition
             .AddSingleton<OptimizerCalls>()
             .AddSingleton<OptimizerStreams>()
             .AddSingleton<SnapshotCalls>()
+            .AddSingleton<StateFileCalls>()
+            .AddSingleton<UploadStore>()
+            .AddSingleton<UploadCalls>()
             // grpc-dotnet makes services and interceptors anew for every call unless the container holds them.
             .AddSingleton<ErrorInterceptor>()
             .AddSingleton<AdmissionInterceptor>()

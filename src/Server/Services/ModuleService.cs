@@ -94,7 +94,8 @@ internal sealed class ModuleService(EngineHost engine, RequestIdStore once, Regi
         }
 
         long? seed = request.HasSeed ? request.Seed : null;
-        var module = await engine.CreateModuleAsync(request.Module, ModuleMapping.ToSpec(request.Spec), seed, TensorMapping.ToElementType(request.Dtype, "dtype"), cancellationToken).ConfigureAwait(false);
+        var type = TensorMapping.ToElementType(request.Dtype, "dtype");
+        var module = await engine.CreateModuleAsync(request.Module, ModuleMapping.ToSpec(request.Spec), seed, type, StateMapping.ToInitial(request), cancellationToken).ConfigureAwait(false);
         return new V1.CreateModuleResponse { Module = ModuleMapping.ToModule(module.Summary) };
     }
 

@@ -1,6 +1,7 @@
 using Grpc.Core;
 using Sconce.Engine;
 using Sconce.Engine.Execution;
+using Sconce.Engine.Weights;
 using Sconce.Server.ExactlyOnce;
 using Sconce.Server.Hosting;
 using Sconce.Server.Interceptors;
@@ -10,7 +11,8 @@ using Sconce.Server.Streams;
 namespace Sconce.Server.Services;
 
 /// <summary>State dicts out and in, and snapshots.</summary>
-internal sealed class StateService(EngineHost engine, RequestIdStore once, SnapshotCalls snapshots, SconceServerOptions options, DrainSignal drain) : V1.StateService.StateServiceBase
+internal sealed class StateService(
+    EngineHost engine, RequestIdStore once, SnapshotCalls snapshots, SconceServerOptions options, DrainSignal drain, StateFileCalls files, UploadCalls uploads) : V1.StateService.StateServiceBase
 {
     public override Task<V1.SaveSnapshotResponse> SaveSnapshot(V1.SaveSnapshotRequest request, ServerCallContext context) =>
         once.RunAsync(request, request.RequestId, snapshots.SaveAsync, context.CancellationToken);
@@ -30,10 +32,12 @@ internal sealed class StateService(EngineHost engine, RequestIdStore once, Snaps
     public override async Task GetStateDict(V1.GetStateDictRequest request, IServerStreamWriter<V1.GetStateDictResponse> responseStream, ServerCallContext context)
     {
         var chunkBytes = StateSender.ChunkBytes(request.ChunkBytes);
-        using var snapshot = await engine.GetModule(request.Module).GetStateAsync(request.Path, [.. request.Keys], context.CancellationToken).ConfigureAwait(false);
+        var isFile = StateMapping.IsFile(request.Framing);
+        using var snapshot = await engine.GetModule(request.Module).GetStateAsync(StateMapping.ToSelection(request), context.CancellationToken).ConfigureAwait(false);
+        var file = isFile ? snapshot.AsSafetensors() : null;
         await StateSender.SendAsync(
-            new V1.GetStateDictResponse { Manifest = StateSender.ToManifest(snapshot) }, snapshot, chunkBytes, options.StreamIdleTimeout, responseStream,
-            static chunk => new V1.GetStateDictResponse { Chunk = chunk }, static end => new V1.GetStateDictResponse { End = end }, context.CancellationToken).ConfigureAwait(false);
+            new V1.GetStateDictResponse { Manifest = StateSender.ToManifest(snapshot, file) }, snapshot, chunkBytes, options.StreamIdleTimeout, responseStream,
+            static chunk => new V1.GetStateDictResponse { Chunk = chunk }, static end => new V1.GetStateDictResponse { End = end }, context.CancellationToken, file).ConfigureAwait(false);
     }
 
     public override async Task<V1.LoadStateDictResponse> LoadStateDict(IAsyncStreamReader<V1.LoadStateDictRequest> requestStream, ServerCallContext context)
@@ -43,6 +47,11 @@ internal sealed class StateService(EngineHost engine, RequestIdStore once, Snaps
         var header = (await reader.ReadHeaderAsync().ConfigureAwait(false)).Header
             ?? throw EngineException.Invalid("header", "is missing: the first message must be a header", "BAD_STREAM");
         RequestFacts.Remember(context, header);
+
+        if (uploads.Takes(header))
+        {
+            return await uploads.LoadAsync(reader, header, context.CancellationToken).ConfigureAwait(false);
+        }
 
         var entries = header.Entries.Select(TrainingMapping.ToEntryInfo).ToList();
         if (once.Find(header.RequestId) is { } finished)
@@ -54,16 +63,26 @@ internal sealed class StateService(EngineHost engine, RequestIdStore once, Snaps
 
         // Asked for first, so that a mistyped name or key does not cost an upload.
         var module = engine.GetModule(header.Module);
+        var plan = StateMapping.ToPlan(header);
         using var upload = engine.ReserveState(entries, "header.entries");
-        await module.CheckStateAsync(header.Path, upload.Entries, !header.HasStrict || header.Strict, "header.entries", context.CancellationToken).ConfigureAwait(false);
+        await module.CheckStateAsync(StateMapping.ToTarget(header), upload, plan, context.CancellationToken).ConfigureAwait(false);
         var digest = await reader.ReceiveAsync(upload).ConfigureAwait(false);
-        return await once.RunAsync(header, header.RequestId, (h, cancellationToken) => LoadAsync(module, h, upload, cancellationToken), context.CancellationToken, digest, "header.request_id").ConfigureAwait(false);
+        return await once.RunAsync(header, header.RequestId, (h, cancellationToken) => LoadAsync(module, h, upload, plan, cancellationToken), context.CancellationToken, digest, "header.request_id").ConfigureAwait(false);
     }
 
-    private static async Task<V1.LoadStateDictResponse> LoadAsync(HostedModule module, V1.LoadStateDictHeader header, StateUpload upload, CancellationToken cancellationToken)
+    public override Task<V1.ListModelFilesResponse> ListModelFiles(V1.ListModelFilesRequest request, ServerCallContext context) => files.ListAsync(request, context.CancellationToken);
+
+    public override Task<V1.LoadStateFileResponse> LoadStateFile(V1.LoadStateFileRequest request, ServerCallContext context) =>
+        once.RunAsync(request, request.RequestId, files.LoadAsync, context.CancellationToken);
+
+    public override Task<V1.SaveStateFileResponse> SaveStateFile(V1.SaveStateFileRequest request, ServerCallContext context) =>
+        once.RunAsync(request, request.RequestId, files.SaveAsync, context.CancellationToken);
+
+    public override Task<V1.GetUploadResponse> GetUpload(V1.GetUploadRequest request, ServerCallContext context) => Task.FromResult(uploads.Get(request));
+
+    internal static async Task<V1.LoadStateDictResponse> LoadAsync(HostedModule module, V1.LoadStateDictHeader header, StateUpload upload, LoadPlan plan, CancellationToken cancellationToken)
     {
-        var target = new ChangeTarget(header.Path, header.HasIfGeneration ? header.IfGeneration : null);
-        var outcome = await module.LoadStateAsync(target, upload, !header.HasStrict || header.Strict, cancellationToken).ConfigureAwait(false);
-        return new V1.LoadStateDictResponse { MissingKeys = { outcome.MissingKeys }, UnexpectedKeys = { outcome.UnexpectedKeys }, Generation = outcome.Generation };
+        var outcome = await module.LoadStateAsync(StateMapping.ToTarget(header), upload, plan, cancellationToken).ConfigureAwait(false);
+        return new V1.LoadStateDictResponse { MissingKeys = { outcome.MissingKeys }, UnexpectedKeys = { outcome.UnexpectedKeys }, Generation = outcome.Generation, LoadedTensors = (uint)outcome.LoadedTensors };
     }
 }

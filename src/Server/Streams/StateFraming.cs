@@ -10,9 +10,20 @@ internal sealed class StateFraming(IReadOnlyList<long> lengths)
     private readonly XxHash3 _hash = new();
     private int _entry = Next(lengths, -1);
     private long _offset;
+    private Place _place = new(Next(lengths, -1), 0, 0);
 
     /// <summary>Whether every byte has come.</summary>
     public bool IsComplete => _entry == lengths.Count;
+
+    /// <summary>Where the next byte goes, and how many have come. May be read from any thread.</summary>
+    public Place Position => Volatile.Read(ref _place);
+
+    /// <summary>How many of a chunk's first bytes have come already, for a stream that goes on with an upload and begins before where that ended.</summary>
+    public int Overlap(uint entry, ulong offset, int length) =>
+        entry >= lengths.Count || (ulong)length > (ulong)lengths[(int)entry] || offset > (ulong)(lengths[(int)entry] - length) ? 0
+        : entry < _entry ? length
+        : entry == _entry && offset < (ulong)_offset ? (int)Math.Min(length, _offset - (long)offset)
+        : 0;
 
     /// <summary>XXH3 of the bytes so far.</summary>
     public ulong Digest => _hash.GetCurrentHashAsUInt64();
@@ -48,6 +59,8 @@ internal sealed class StateFraming(IReadOnlyList<long> lengths)
             _entry = Next(lengths, _entry);
             _offset = 0;
         }
+
+        Volatile.Write(ref _place, new Place(_entry, _offset, _place.Received + data.Length));
     }
 
     /// <summary>Checks the end: nothing missing, and the digest as declared where one is.</summary>
@@ -58,10 +71,16 @@ internal sealed class StateFraming(IReadOnlyList<long> lengths)
             throw Bad("end", $"came at tensor {_entry} offset {_offset}; {lengths[_entry] - _offset} bytes of it are missing");
         }
 
-        if (declared is { } digest && digest != Digest)
+        CheckDigest(declared, Digest);
+    }
+
+    /// <summary>Compares a declared digest with that of the bytes.</summary>
+    public static void CheckDigest(ulong? declared, ulong received)
+    {
+        if (declared is { } digest && digest != received)
         {
             throw new EngineException(
-                EngineError.DataLoss, "DIGEST_MISMATCH", $"the XXH3 of the bytes received is {Digest:x16}, but end.xxh3 is {digest:x16}; the bytes changed on the way: send them again");
+                EngineError.DataLoss, "DIGEST_MISMATCH", $"the XXH3 of the bytes received is {received:x16}, but end.xxh3 is {digest:x16}; the bytes changed on the way: send them again");
         }
     }
 
@@ -82,4 +101,10 @@ internal sealed class StateFraming(IReadOnlyList<long> lengths)
         while (entry < lengths.Count && lengths[entry] == 0);
         return entry;
     }
+
+    /// <summary>A place in an upload.</summary>
+    /// <param name="Entry">The tensor; their number at the end.</param>
+    /// <param name="Offset">Bytes of it that have come.</param>
+    /// <param name="Received">Bytes of all that have come.</param>
+    public sealed record Place(int Entry, long Offset, long Received);
 }

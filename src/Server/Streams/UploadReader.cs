@@ -14,6 +14,7 @@ internal sealed class UploadReader<T>(
     private static readonly TimeSpan Grace = TimeSpan.FromSeconds(5);
 
     private readonly CancellationTokenSource _silence = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, drain.Token);
+    private CancellationToken _taken;
     private TimeSpan _waited;
     private long _received;
 
@@ -30,24 +31,64 @@ internal sealed class UploadReader<T>(
             lengths[i] = upload.ByteLength(i);
         }
 
-        return ReceiveAsync(lengths, upload);
+        return ReceiveAsync(new StateFraming(lengths), upload, canOverlap: false);
+    }
+
+    /// <summary>Goes on with an upload that another stream may have begun: its chunks may begin before where that ended, with the same bytes.</summary>
+    /// <param name="upload">What has come.</param>
+    /// <param name="framing">Where it ended.</param>
+    /// <param name="taken">Fires when yet another stream goes on with it.</param>
+    public async Task<ulong> ReceiveAsync(StateUpload upload, StateFraming framing, CancellationToken taken)
+    {
+        _taken = taken;
+        using var end = taken.UnsafeRegister(static silence => ((CancellationTokenSource)silence!).Cancel(), _silence);
+        return await ReceiveAsync(framing, upload, canOverlap: true).ConfigureAwait(false);
+    }
+
+    /// <summary>Reads what is sent again of an upload that has ended, or only its end, and compares the digest where one is declared.</summary>
+    public async Task SkipAsync(long most, ulong digest)
+    {
+        var skipped = 0L;
+        while (await NextAsync().ConfigureAwait(false) is { } message)
+        {
+            if (chunkOf(message) is { } chunk && (skipped += chunk.Data.Length) <= most)
+            {
+                CheckRate(chunk.Data.Length);
+            }
+            else if (endOf(message) is { } end && await NextAsync().ConfigureAwait(false) is null)
+            {
+                StateFraming.CheckDigest(end.HasXxh3 ? end.Xxh3 : null, digest);
+                return;
+            }
+            else
+            {
+                break;
+            }
+        }
+
+        throw EngineException.Invalid("end", "is not all that was left to send: this upload had come whole", "BAD_STREAM");
     }
 
     /// <summary>Reads the rest of an upload that has been answered already, keeps nothing of it and returns the digest of its bytes.</summary>
-    public Task<ulong> DiscardAsync(IReadOnlyList<long> lengths) => ReceiveAsync(lengths, null);
+    public Task<ulong> DiscardAsync(IReadOnlyList<long> lengths) => ReceiveAsync(new StateFraming(lengths), null, canOverlap: false);
 
     public void Dispose() => _silence.Dispose();
 
-    private async Task<ulong> ReceiveAsync(IReadOnlyList<long> lengths, StateUpload? upload)
+    private async Task<ulong> ReceiveAsync(StateFraming framing, StateUpload? upload, bool canOverlap)
     {
-        var framing = new StateFraming(lengths);
         while (await NextAsync().ConfigureAwait(false) is { } message)
         {
             if (chunkOf(message) is { } chunk)
             {
-                framing.Accept(chunk.Entry, chunk.Offset, chunk.Data.Span);
-                upload?.Write((int)chunk.Entry, (long)chunk.Offset, chunk.Data.Span);
+                var known = canOverlap ? Known(framing, upload!, chunk) : 0;
                 CheckRate(chunk.Data.Length);
+                if (known == 0 || known < chunk.Data.Length)
+                {
+                    // Beyond what was known all comes once.
+                    canOverlap = false;
+                    framing.Accept(chunk.Entry, chunk.Offset + (ulong)known, chunk.Data.Span[known..]);
+                    upload?.Write((int)chunk.Entry, (long)chunk.Offset + known, chunk.Data.Span[known..]);
+                }
             }
             else if (endOf(message) is { } end)
             {
@@ -65,6 +106,13 @@ internal sealed class UploadReader<T>(
         throw framing.Truncated();
     }
 
+    private static int Known(StateFraming framing, StateUpload upload, V1.StateChunk chunk)
+    {
+        var known = framing.Overlap(chunk.Entry, chunk.Offset, chunk.Data.Length);
+        return known == 0 || upload.Holds((int)chunk.Entry, (long)chunk.Offset, chunk.Data.Span[..known]) ? known
+            : throw EngineException.Invalid("chunk.data", $"differs at tensor {chunk.Entry} offset {chunk.Offset} from what came under this upload_id before; begin another upload", "BAD_STREAM");
+    }
+
     private async Task<T?> NextAsync()
     {
         var started = Stopwatch.GetTimestamp();
@@ -79,7 +127,8 @@ internal sealed class UploadReader<T>(
         catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
         {
             // What is still being received has changed nothing yet, so a server that stops can refuse it.
-            throw drain.IsDraining ? DrainSignal.Refusal() : new EngineException(
+            throw _taken.IsCancellationRequested ? new EngineException(EngineError.Aborted, "UPLOAD_TAKEN_OVER", "another stream goes on with this upload")
+                : drain.IsDraining ? DrainSignal.Refusal() : new EngineException(
                 EngineError.DeadlineExceeded, "STREAM_IDLE",
                 $"nothing came for {options.StreamIdleTimeout.TotalSeconds:0.###} s, after {_received} bytes; nothing is kept. stream_idle_timeout on the server sets the limit");
         }

@@ -207,8 +207,18 @@ public sealed class ResumeTests
     {
         var facts = new ModuleFacts
         {
-            Created = default, Generation = 1, FloatType = ElementType.Float32, Spec = Linear(1, 1), Eval = [], NoGrad = [], TrainPolicy = new TrainPolicy(false, []),
-            MemoryFormats = new Dictionary<string, MemoryFormat>(), Complex128 = [], Optimizers = [memory], Hooks = [],
+            Created = default,
+            Generation = 1,
+            FloatType = ElementType.Float32,
+            Spec = Linear(1, 1),
+            Eval = [],
+            NoGrad = [],
+            TrainPolicy = new TrainPolicy(false, []),
+            MemoryFormats = new Dictionary<string, MemoryFormat>(),
+            Complex128 = [],
+            Optimizers = [memory],
+            Hooks = [],
+            Steps = 0,
         };
         return Assert.Single(Images.Through(facts).Optimizers);
     }

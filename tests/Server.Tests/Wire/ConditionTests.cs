@@ -34,6 +34,8 @@ public sealed class ConditionTests : IAsyncLifetime
         ["RestoreSnapshot"] = (s, id, at) => s.State.RestoreSnapshotAsync(At(new V1.RestoreSnapshotRequest { Module = "m", RequestId = id }, at)).ResponseAsync,
         ["DeleteSnapshot"] = (s, id, _) => s.State.DeleteSnapshotAsync(new() { Snapshot = s.State.ListSnapshots(new()).Snapshots[0].Id, RequestId = id }).ResponseAsync,
         ["SetSnapshotPolicy"] = (s, id, at) => s.State.SetSnapshotPolicyAsync(At(new V1.SetSnapshotPolicyRequest { Module = "m", Policy = new() { OnDrain = true }, RequestId = id }, at)).ResponseAsync,
+        ["LoadStateFile"] = (s, id, at) => s.State.LoadStateFileAsync(At(new V1.LoadStateFileRequest { Module = "m", File = new() { Name = "m.safetensors" }, RequestId = id }, at)).ResponseAsync,
+        ["SaveStateFile"] = (s, id, _) => s.State.SaveStateFileAsync(new() { Module = "m", File = "new.safetensors", RequestId = id }).ResponseAsync,
         ["RegisterHook"] = (s, id, at) => s.Hooks.RegisterHookAsync(At(new V1.RegisterHookRequest { Module = "m", Hook = Hook("new"), RequestId = id }, at)).ResponseAsync,
         ["RemoveHook"] = (s, id, at) => s.Hooks.RemoveHookAsync(At(new V1.RemoveHookRequest { Module = "m", Hook = "h", RequestId = id }, at)).ResponseAsync,
         ["PutTensor"] = (s, id, _) => s.Tensors.PutTensorAsync(new() { Tensor = One, RequestId = id }).ResponseAsync,
@@ -58,6 +60,7 @@ public sealed class ConditionTests : IAsyncLifetime
 
     private readonly DirectoryInfo _directory = Directory.CreateTempSubdirectory("sconce-conditions-");
     private readonly DirectoryInfo _data = Directory.CreateTempSubdirectory("sconce-conditions-data-");
+    private readonly DirectoryInfo _models = Directory.CreateTempSubdirectory("sconce-models-");
     private RunningServer _server = null!;
 
     // From the contract, so that an rpc which is not in the table fails.
@@ -67,9 +70,16 @@ public sealed class ConditionTests : IAsyncLifetime
 
     public async ValueTask InitializeAsync()
     {
-        _server = await RunningServer.StartAsync(options => (options.Engine.SharedMemoryDir, options.Engine.Data) = (_directory.FullName, _data.FullName));
+        _server = await RunningServer.StartAsync(options =>
+        {
+            options.Engine.SharedMemoryDir = options.Engine.ExportDir = _directory.FullName;
+            options.Engine.ModelsDir = _models.FullName;
+            options.Engine.Data = _data.FullName;
+        });
         await Make.ModuleAsync(_server, "m", Make.Linear(1, 1));
         await _server.State.SaveSnapshotAsync(new V1.SaveSnapshotRequest { Module = "m" });
+        await _server.State.SaveStateFileAsync(new() { Module = "m", File = "m.safetensors" });
+        File.Move(Path.Combine(_directory.FullName, "m.safetensors"), Path.Combine(_models.FullName, "m.safetensors"));
         await _server.Training.CreateOptimizerAsync(new V1.CreateOptimizerRequest { Module = "m", Type = "SGD", Groups = { new V1.ParamGroup { Parameters = { "weight" } } } });
         await _server.Hooks.RegisterHookAsync(new V1.RegisterHookRequest { Module = "m", Hook = Hook("h") });
     }
@@ -80,6 +90,7 @@ public sealed class ConditionTests : IAsyncLifetime
         await _server.DisposeAsync();
         _directory.Delete(recursive: true);
         _data.Delete(recursive: true);
+        _models.Delete(recursive: true);
     }
 
     [Theory]

@@ -34,8 +34,11 @@ internal static class RequestSweep
         new V1.TrainStreamRequest { Step = new() { Module = "m", Inputs = { One }, Targets = { One }, Loss = Mse }, StopOnError = true },
         new V1.PutTensorRequest { Tensor = One },
         new V1.RegisterHookRequest { Module = "m", Hook = Hook() },
+        new V1.GetStateDictRequest { Module = "m" },
         new V1.LoadStateDictRequest { Header = new() { Module = "m", Strict = false } },
         new V1.SetSnapshotPolicyRequest { Module = "m", Policy = new() },
+        new V1.LoadStateFileRequest { Module = "m", File = new() { Name = "m.safetensors" } },
+        new V1.SaveStateFileRequest { Module = "m", File = "out.safetensors", Overwrite = true },
         new V1.LoadOptimizerStateRequest { Header = new() { Module = "m", State = new() } },
     ];
 

@@ -99,7 +99,11 @@ internal sealed class Lbfgs(IReadOnlyList<NamedParameter> members) : IDisposable
         var tensors = new List<(string, Tensor)>();
         var scalars = new Dictionary<string, double>(StringComparer.Ordinal)
         {
-            ["iterations"] = _iterations, ["step_length"] = _stepLength, ["diagonal"] = _diagonal, ["previous_loss"] = _previousLoss, ["history"] = _history.Count,
+            ["iterations"] = _iterations,
+            ["step_length"] = _stepLength,
+            ["diagonal"] = _diagonal,
+            ["previous_loss"] = _previousLoss,
+            ["history"] = _history.Count,
         };
         foreach (var (name, tensor) in new[] { ("gradient", _gradient), ("previous_gradient", _previousGradient), ("direction", _direction) })
         {
@@ -128,8 +132,13 @@ internal sealed class Lbfgs(IReadOnlyList<NamedParameter> members) : IDisposable
         var given = tensors.ToDictionary(entry => entry.Key, entry => entry.Value, StringComparer.Ordinal);
         var made = new Lbfgs(members)
         {
-            _iterations = (long)scalars["iterations"], _stepLength = scalars["step_length"], _diagonal = scalars["diagonal"], _previousLoss = scalars["previous_loss"],
-            _gradient = Copy("gradient"), _previousGradient = Copy("previous_gradient"), _direction = Copy("direction"),
+            _iterations = (long)scalars["iterations"],
+            _stepLength = scalars["step_length"],
+            _diagonal = scalars["diagonal"],
+            _previousLoss = scalars["previous_loss"],
+            _gradient = Copy("gradient"),
+            _previousGradient = Copy("previous_gradient"),
+            _direction = Copy("direction"),
         };
         for (var i = 0; i < scalars["history"]; i++)
         {

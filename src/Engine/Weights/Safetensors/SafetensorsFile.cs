@@ -1,3 +1,4 @@
+using Microsoft.Win32.SafeHandles;
 using Sconce.Engine.Execution;
 using Sconce.Engine.Tensors;
 using static TorchSharp.torch;
@@ -41,6 +42,12 @@ internal sealed unsafe class SafetensorsFile : IStateFile
     /// <param name="name">What errors call it.</param>
     /// <exception cref="EngineException">It breaks a rule of the format.</exception>
     public static SafetensorsFile Open(ByteSource source, string name) => Open(() => source, name);
+
+    /// <summary>Checks the header of a file that is open.</summary>
+    /// <param name="file">It; disposed with what is returned, or at once where this throws.</param>
+    /// <param name="name">What errors call it.</param>
+    /// <exception cref="EngineException">It breaks a rule of the format.</exception>
+    public static SafetensorsFile Open(SafeFileHandle file, string name) => Open(() => ByteSource.Owned(file), name);
 
     /// <summary>Opens a file that is in memory and checks its header.</summary>
     /// <param name="content">Its bytes, which must not change while it is open.</param>

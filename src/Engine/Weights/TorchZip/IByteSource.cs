@@ -25,6 +25,10 @@ internal sealed class FileSource : IByteSource
     /// <inheritdoc/>
     public long Length { get; }
 
+    /// <summary>A file that is open, and is closed with this.</summary>
+    /// <param name="file">It; a regular file.</param>
+    public static FileSource Of(SafeFileHandle file) => new(file);
+
     /// <summary>Opens a file for reading.</summary>
     /// <param name="path">Its path, which errors do not tell: it may be the operator's.</param>
     /// <exception cref="EngineException">There is none, or it cannot be read.</exception>

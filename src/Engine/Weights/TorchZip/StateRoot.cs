@@ -118,7 +118,7 @@ internal static class StateRoot
         }
 
         return found.Count == 0 ? "; it holds no state dict that could be chosen: save one by torch.save(module.state_dict(), path)"
-            : $"; state dicts are under {string.Join(", ", found)}: choose one by root";
+            : $"; state dicts are under {string.Join(", ", found)}: choose one by root_key";
     }
 
     private static void CheckName(string name)

@@ -1,0 +1,85 @@
+using Sconce.Engine.Weights;
+
+namespace Sconce.Engine.Execution;
+
+/// <content>Weights in the operator's directories.</content>
+public sealed partial class EngineHost
+{
+    /// <summary>The files of the models directory that can be loaded, by name.</summary>
+    /// <param name="prefix">Only names that begin with this; empty lists all.</param>
+    /// <param name="cancellationToken">Stops looking.</param>
+    /// <returns>The files, at most 10,000, and whether there are more.</returns>
+    /// <exception cref="EngineException">The operator has set no models directory.</exception>
+    public Task<(IReadOnlyList<ModelFileInfo> Files, bool More)> ListModelFilesAsync(string prefix, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(prefix);
+        return _files.ListAsync(prefix, cancellationToken);
+    }
+
+    /// <summary>Loads a file of the models directory into a module, all of it or nothing. Keys and shapes are checked, and memory is charged, before tensors are read.</summary>
+    /// <param name="module">The module's name.</param>
+    /// <param name="target">The submodule; keys are relative to it.</param>
+    /// <param name="file">The file.</param>
+    /// <param name="plan">How it is loaded.</param>
+    /// <param name="cancellationToken">Takes the call back while it reads or waits.</param>
+    /// <exception cref="EngineException">There is no such module or file, or it does not fit.</exception>
+    public async Task<LoadFileOutcome> LoadStateFileAsync(string module, ChangeTarget target, ModelFileRef file, LoadPlan plan, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(file);
+        ArgumentNullException.ThrowIfNull(plan);
+        return await LoadStateFileAsync(GetModule(module), target, file, plan, cancellationToken).ConfigureAwait(false);
+    }
+
+    /// <summary>Writes a module's state dict to a file of the export directory. The module is free while the disk works.</summary>
+    /// <param name="module">The module's name.</param>
+    /// <param name="selection">Which part of the state dict.</param>
+    /// <param name="file">The file's name.</param>
+    /// <param name="format">Its format.</param>
+    /// <param name="overwrite">Whether it may take the place of one that is there.</param>
+    /// <param name="cancellationToken">Takes the call back; then there is no file, or the one before.</param>
+    /// <exception cref="EngineException">There is no such module, the name is taken, or the file cannot be written.</exception>
+    public async Task<SavedStateFile> SaveStateFileAsync(string module, StateSelection selection, string file, StateFileFormat format, bool overwrite, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(selection);
+        ArgumentNullException.ThrowIfNull(file);
+        var hosted = GetModule(module);
+        _files.CheckWrite(file, format, overwrite);
+        using var state = await hosted.GetStateAsync(selection, cancellationToken).ConfigureAwait(false);
+        return await _files.WriteAsync(state, module, file, format, overwrite, cancellationToken).ConfigureAwait(false);
+    }
+
+    private async Task<LoadFileOutcome> LoadStateFileAsync(HostedModule hosted, ChangeTarget target, ModelFileRef file, LoadPlan plan, CancellationToken cancellationToken)
+    {
+        plan.Check();
+        var (state, format) = await _files.ReadAsync(
+            file, plan, hosted.Name, entries => hosted.CheckStateAsync(target, entries, _ => file.Field + "name", plan, cancellationToken), cancellationToken).ConfigureAwait(false);
+        using (state)
+        {
+            return new LoadFileOutcome(await hosted.LoadStateAsync(target, state, plan, cancellationToken).ConfigureAwait(false), state.TotalBytes, format);
+        }
+    }
+
+    // Nobody else knows the module yet.
+    private async Task BeginWithAsync(HostedModule module, InitialState initial, MessageState? given, CancellationToken cancellationToken)
+    {
+        try
+        {
+            if (initial.File is { } file)
+            {
+                await LoadStateFileAsync(module, default, file, initial.Plan, cancellationToken).ConfigureAwait(false);
+            }
+            else if (given is not null)
+            {
+                await module.LoadStateAsync(default, given, initial.Plan, cancellationToken).ConfigureAwait(false);
+            }
+
+            module.State.Born();
+        }
+        catch (Exception exception) when (exception is not EngineException { Reason: "STOPPED" })
+        {
+            // A load that the end of the process has left behind may be using it still.
+            module.State.Dispose();
+            throw;
+        }
+    }
+}

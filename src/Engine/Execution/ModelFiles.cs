@@ -1,0 +1,137 @@
+using Microsoft.Extensions.Logging;
+using Sconce.Engine.Weights;
+
+namespace Sconce.Engine.Execution;
+
+/// <summary>Weights in and out of the operator's directories. It reads and writes off the lanes, a few files at a time, and never touches a module.</summary>
+internal sealed class ModelFiles(EngineOptions options, MemoryLedger ledger, ILogger log, TimeProvider time)
+{
+    // More would only share the disk.
+    private const int AtOnce = 2;
+
+    private const int MaxListed = 10_000;
+
+    private static readonly TimeSpan ProgressEvery = TimeSpan.FromSeconds(5);
+
+    private static readonly SemaphoreSlim Turns = new(AtOnce);
+
+    private OperatorDirectory Models => options.ModelsDir.Length > 0 ? new(options.ModelsDir)
+        : throw EngineException.Precondition("MODELS_DIR_OFF", "this server loads no files: its operator has not set models_dir; LoadStateDict takes weights over the wire");
+
+    private OperatorDirectory Exports => options.ExportDir.Length > 0 ? new(options.ExportDir)
+        : throw EngineException.Precondition("EXPORT_DIR_OFF", "this server writes no files: its operator has not set export_dir; GetStateDict gives weights over the wire, as a file too");
+
+    /// <summary>The files that can be loaded, and whether there are more than are told.</summary>
+    public Task<(IReadOnlyList<ModelFileInfo> Files, bool More)> ListAsync(string prefix, CancellationToken cancellationToken)
+    {
+        var directory = Models;
+        return InTurn<(IReadOnlyList<ModelFileInfo>, bool)>(() =>
+        {
+            var files = new List<ModelFileInfo>();
+            foreach (var name in directory.List().Where(name => name.StartsWith(prefix, StringComparison.Ordinal)))
+            {
+                cancellationToken.ThrowIfCancellationRequested();
+                if (Describe(directory, name) is { } file)
+                {
+                    if (files.Count == MaxListed)
+                    {
+                        return (files, true);
+                    }
+
+                    files.Add(file);
+                }
+            }
+
+            return (files, false);
+        }, cancellationToken);
+    }
+
+    /// <summary>Reads what a load wants of a file.</summary>
+    /// <param name="named">The file.</param>
+    /// <param name="plan">How it will be loaded.</param>
+    /// <param name="module">The module's name, for the log.</param>
+    /// <param name="check">Refuses what would not fit, before anything is read.</param>
+    /// <param name="cancellationToken">Gives up between two tensors.</param>
+    /// <returns>The tensors, which the caller disposes, and the file's format.</returns>
+    public async Task<(FileState State, StateFileFormat Format)> ReadAsync(
+        ModelFileRef named, LoadPlan plan, string module, Func<IReadOnlyList<StateEntryInfo>, Task> check, CancellationToken cancellationToken)
+    {
+        var directory = Models;
+        var (file, format) = await InTurn(() => StateFiles.Open(directory.OpenRead(named.Name, named.Field + "name"), named), cancellationToken).ConfigureAwait(false);
+        using (file)
+        {
+            // Not in turn: the module may be busy for long.
+            await check(file.Entries).ConfigureAwait(false);
+            var state = await InTurn(() => Read(file, named, plan, cancellationToken), cancellationToken).ConfigureAwait(false);
+            Log.FileRead(log, state.TotalBytes, named.Name, module);
+            return (state, format);
+        }
+    }
+
+    /// <summary>Refuses at once what <see cref="WriteAsync"/> would refuse whatever the module holds.</summary>
+    public void CheckWrite(string name, StateFileFormat format, bool overwrite)
+    {
+        var directory = Exports;
+        OperatorDirectory.CheckPlainName(name, "file");
+        _ = StateFiles.FormatFor(format, name);
+        directory.CheckFree(name, overwrite);
+    }
+
+    /// <summary>Writes a copy of a state to a file: all of it, on the disk, under its name, or nothing.</summary>
+    public Task<SavedStateFile> WriteAsync(StateSnapshot state, string module, string name, StateFileFormat format, bool overwrite, CancellationToken cancellationToken)
+    {
+        var directory = Exports;
+        var chosen = StateFiles.FormatFor(format, name);
+        var write = StateFiles.Writer(state, chosen);
+        return InTurn(() =>
+        {
+            StateFiles.Counted? counted = null;
+            directory.Write(name, "file", overwrite, stream => write(counted = new StateFiles.Counted(stream, cancellationToken)));
+            Log.FileWritten(log, counted!.Length, module, name);
+            return new SavedStateFile(name, counted.Length, counted.Digest, chosen, state.Entries.Count, state.Generation);
+        }, cancellationToken);
+    }
+
+    private FileState Read(IStateFile file, ModelFileRef named, LoadPlan plan, CancellationToken cancellationToken)
+    {
+        var last = time.GetTimestamp();
+        return FileState.Read(file, plan.Map(file.Entries), ledger, named.Name, named.Field + "name", Progress, cancellationToken);
+
+        void Progress(long done, long total)
+        {
+            if (time.GetElapsedTime(last) >= ProgressEvery)
+            {
+                last = time.GetTimestamp();
+                Log.Reading(log, named.Name, done, total);
+            }
+        }
+    }
+
+    private static ModelFileInfo? Describe(OperatorDirectory directory, string name)
+    {
+        try
+        {
+            using var file = directory.OpenRead(name, "name");
+            var format = StateFiles.FormatOf(file);
+            return format == StateFileFormat.Unspecified ? null : new ModelFileInfo(name, RandomAccess.GetLength(file), format, File.GetLastWriteTimeUtc(file));
+        }
+        catch (Exception exception) when (exception is EngineException or IOException or UnauthorizedAccessException)
+        {
+            // Gone meanwhile, or not for the server to read: nobody could load it.
+            return null;
+        }
+    }
+
+    private static async Task<T> InTurn<T>(Func<T> work, CancellationToken cancellationToken)
+    {
+        await Turns.WaitAsync(cancellationToken).ConfigureAwait(false);
+        try
+        {
+            return await Task.Run(work, cancellationToken).ConfigureAwait(false);
+        }
+        finally
+        {
+            Turns.Release();
+        }
+    }
+}

@@ -1,0 +1,148 @@
+using System.Text;
+using Microsoft.Win32.SafeHandles;
+
+namespace Sconce.Engine.Weights;
+
+/// <summary>
+/// A directory that the operator named, in which callers name files: relative names only, that lead nowhere else, whatever links there are. Errors tell a file's name in
+/// it, never the directory's path.
+/// </summary>
+/// <param name="path">Its absolute path.</param>
+internal sealed class OperatorDirectory(string path)
+{
+    private const int MaxDepth = 16;
+    private const int MaxNameBytes = 255;
+    private const int DiskFull = 28;
+    private const int QuotaFull = 122;
+
+    /// <summary>The files whose names callers could give, ordered by name. Links are left out: a directory that holds itself has no end.</summary>
+    public IEnumerable<string> List()
+    {
+        var all = new EnumerationOptions
+        {
+            RecurseSubdirectories = true,
+            MaxRecursionDepth = MaxDepth - 1,
+            IgnoreInaccessible = true,
+            AttributesToSkip = FileAttributes.Hidden | FileAttributes.System | FileAttributes.ReparsePoint,
+        };
+        return Directory.EnumerateFiles(path, "*", all).Select(file => Path.GetRelativePath(path, file)).Where(name => Problem(name) is null).Order(StringComparer.Ordinal);
+    }
+
+    /// <summary>Opens a file for reading.</summary>
+    /// <param name="name">Its name, with <c>/</c> between folders.</param>
+    /// <param name="field">Where the name stands in the request.</param>
+    /// <returns>A regular file inside the directory; the caller disposes the handle.</returns>
+    /// <exception cref="EngineException">The name is no relative one, there is no such file, or it is not a regular file inside the directory.</exception>
+    public SafeFileHandle OpenRead(string name, string field)
+    {
+        CheckName(name, field);
+        SafeFileHandle? file = null;
+        try
+        {
+            file = PosixFiles.Open(Path.Combine(path, name)) ?? throw EngineException.NotFound("file", name, "ListModelFiles lists those that can be loaded");
+            using var root = PosixFiles.Open(path) ?? throw new DirectoryNotFoundException("the directory is gone");
+
+            // Asked of what was opened, so that no link can be put in its place between the question and the reading.
+            return PosixFiles.IsRegular(file) && PosixFiles.RealPath(file).StartsWith(PosixFiles.RealPath(root).TrimEnd('/') + "/", StringComparison.Ordinal)
+                ? file
+                : throw EngineException.Precondition("FILE_REFUSED", $"{EngineException.Quote(name)} is not a regular file inside the directory; a link may not lead out of it", new ResourceRef("file", name));
+        }
+        catch (Exception exception)
+        {
+            file?.Dispose();
+            throw exception is IOException or UnauthorizedAccessException
+                ? EngineException.Precondition("FILE_UNREADABLE", $"{EngineException.Quote(name)} cannot be read: it may be closed to the server; the server's operator can tell", new ResourceRef("file", name))
+                : exception;
+        }
+    }
+
+    /// <summary>Refuses what no file of the directory itself can be called.</summary>
+    public static void CheckPlainName(string name, string field)
+    {
+        CheckName(name, field);
+        if (name.Contains('/', StringComparison.Ordinal))
+        {
+            throw EngineException.Invalid(field, $"is {EngineException.Quote(name)}; a file is written into the directory itself, so its name has no \"/\"", "BAD_FILE_NAME");
+        }
+    }
+
+    /// <summary>Writes a file that appears under its name when it is whole and on the disk, or not at all.</summary>
+    /// <param name="name">Its name, without folders.</param>
+    /// <param name="field">Where the name stands in the request.</param>
+    /// <param name="overwrite">Whether it may take the place of one that is there.</param>
+    /// <param name="write">Writes its content.</param>
+    /// <exception cref="EngineException">There is one of that name, or the directory cannot be written to, or is full.</exception>
+    public void Write(string name, string field, bool overwrite, Action<Stream> write)
+    {
+        CheckPlainName(name, field);
+        var target = Path.Combine(path, name);
+        var unfinished = Path.Combine(path, $".{Guid.NewGuid():n}.tmp");
+        try
+        {
+            CheckFree(name, overwrite);
+            using (var stream = new FileStream(unfinished, FileMode.CreateNew, FileAccess.Write, FileShare.None, bufferSize: 1 << 16))
+            {
+                write(stream);
+                stream.Flush(flushToDisk: true);
+            }
+
+            // Without overwrite this is a link, which the system makes or refuses at once; whatever link is under the name is replaced, not followed.
+            File.Move(unfinished, target, overwrite);
+            PosixFiles.FlushDirectory(path);
+        }
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
+        {
+            CheckFree(name, overwrite);
+            throw exception.HResult is DiskFull or QuotaFull
+                ? new EngineException(EngineError.ResourceExhausted, "DISK_FULL", $"there was no room for {EngineException.Quote(name)} in export_dir: free some, or ask the server's operator", exception)
+                : new EngineException(EngineError.FailedPrecondition, "FILE_UNWRITABLE", $"{EngineException.Quote(name)} could not be written to export_dir: the directory may be closed to the server; the server's operator can tell", exception);
+        }
+        finally
+        {
+            Delete(unfinished);
+        }
+    }
+
+    /// <summary>Refuses a name that is taken.</summary>
+    public void CheckFree(string name, bool overwrite)
+    {
+        if (!overwrite && File.Exists(Path.Combine(path, name)))
+        {
+            throw EngineException.AlreadyExists("file", name);
+        }
+    }
+
+    private static void CheckName(string name, string field)
+    {
+        if (Problem(name) is { } problem)
+        {
+            throw EngineException.Invalid(field, $"is {EngineException.Quote(name)}, {problem}; it must be relative to the server's directory, e.g. \"resnet18.safetensors\"", "BAD_FILE_NAME");
+        }
+    }
+
+    private static string? Problem(string name)
+    {
+        var parts = name.Split('/');
+        return name.Length == 0 ? "which names no file"
+            : name[0] == '/' ? "which is absolute"
+            : parts.Length > MaxDepth ? $"which has more than {MaxDepth} parts"
+            : Array.Exists(parts, part => part.Length == 0) ? "which has an empty part"
+            : Array.Exists(parts, part => part is "." or "..") ? "which leads out of where it begins"
+            : Array.Exists(parts, part => part[0] == '.') ? "which has a part that begins with \".\""
+            : Array.Exists(parts, part => Encoding.UTF8.GetByteCount(part) > MaxNameBytes) ? $"which has a part of more than {MaxNameBytes} bytes"
+            : name.Any(c => char.IsControl(c) || char.IsSurrogate(c) || c is '\\' or '\u2028' or '\u2029') ? "which holds a character that file names here do not have"
+            : null;
+    }
+
+    private static void Delete(string file)
+    {
+        try
+        {
+            File.Delete(file);
+        }
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
+        {
+            // The directory is the operator's; what cannot be removed there is theirs to remove.
+        }
+    }
+}
