@@ -119,6 +119,7 @@ internal static partial class SconceCommand
             {
                 output.WriteLine("In a source checkout, ./sconce also has:");
                 output.WriteLine("  test    Builds everything and runs the tests; arguments go to dotnet test.");
+                output.WriteLine("  soak    Runs the tests of kills, files and races for hours instead of seconds; --help tells more.");
                 output.WriteLine("  bench   Measures the service beside a bare gRPC method; --help tells more.");
                 output.WriteLine();
                 output.WriteLine("Examples:");

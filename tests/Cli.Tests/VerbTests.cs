@@ -201,6 +201,33 @@ public sealed class VerbTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task Snapshots_are_saved_listed_restored_and_deleted()
+    {
+        Ok(await RunAsync("create", "mlp", "--mlp", "4,2", "--seed", "0"));
+        var before = Ok(await RunAsync("forward", "mlp", "[[1, 2, 3, 4]]"));
+        var id = Json(await RunAsync("snapshot", "save", "mlp", "--json")).GetProperty("id").GetString()!;
+        Assert.Contains($"saved mlp as snap-", Ok(await RunAsync("snapshot", "save", "mlp", "--keep-last", "2")), StringComparison.Ordinal);
+        Assert.Matches($@"{id} +mlp +.* +0 +request", Ok(await RunAsync("snapshot", "ls", "mlp")));
+        var listed = Json(await RunAsync("snapshot", "ls", "--json"));
+        Assert.Equal((2, 3), (listed.GetProperty("snapshots").GetArrayLength(), listed.GetProperty("snapshots")[0].GetProperty("files").GetArrayLength()));
+
+        Ok(await RunAsync("apply", "mlp", "zeros_"));
+        Assert.Contains($"restored mlp from {id}: step 0", Ok(await RunAsync("snapshot", "restore", "mlp", "--snapshot", id)), StringComparison.Ordinal);
+        Assert.Equal(before, Ok(await RunAsync("forward", "mlp", "[[1, 2, 3, 4]]")));
+        Ok(await RunAsync("snapshot", "restore", "twin", "-s", id));
+        Assert.Equal(before, Ok(await RunAsync("forward", "twin", "[[1, 2, 3, 4]]")));
+
+        Assert.Equal($"deleted {id}\n", Ok(await RunAsync("snapshot", "delete", id)));
+        Assert.Equal(ExitCode.Refused, (await RunAsync("snapshot", "delete", id)).Code);
+        Assert.Contains("no snapshot", (await RunAsync("snapshot", "restore", "nobody")).Error, StringComparison.Ordinal);
+        Assert.Equal("mlp: snapshots every 10 steps and when the server stops; the newest 5 stay\n", Ok(await RunAsync("snapshot", "policy", "mlp", "--every-steps", "10", "--on-drain", "--keep-last", "5")));
+        Assert.Equal(10, Json(await RunAsync("snapshot", "ls", "mlp", "--json")).GetProperty("policy").GetProperty("every_steps").GetInt32());
+        Assert.Equal("mlp: snapshots on request only; the newest 3 stay\n", Ok(await RunAsync("snapshot", "policy", "mlp")));
+        Ok(await RunAsync("delete", "mlp"));
+        Assert.Contains("No snapshots", (await RunAsync("snapshot", "ls", "mlp")).Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task State_ls_norm_of_a_complex_tensor_counts_both_parts()
     {
         await using var client = new SconceClient(_server.Addresses[0]);
