@@ -15,6 +15,7 @@ internal abstract class Scenario
         new TrainingScenario(),
         new HookScenario(),
         new TransferScenario(),
+        new SnapshotScenario(),
     ];
 
     /// <summary>What it measures, for the progress line.</summary>
