@@ -3,9 +3,10 @@ using System.Buffers;
 namespace Sconce.Engine.Snapshots;
 
 /// <summary>What a part's writer writes to: a new file, and the digest of it. Large pieces go to both at once, from where they lie; small ones are collected.</summary>
-internal sealed class PartStream(IDiskWriter file, RunningDigest digest, CancellationToken cancellation) : Stream
+internal sealed class PartStream(IDiskWriter file, PartDigest digest, CancellationToken cancellation) : Stream
 {
-    private const int BufferSize = 1 << 20;
+    // Enough that the digest's other threads have something to do.
+    private const int BufferSize = 2 * PartDigest.Segment;
 
     // A call that is cancelled ends after so much.
     private const int Piece = 1 << 23;
@@ -98,14 +99,6 @@ internal sealed class PartStream(IDiskWriter file, RunningDigest digest, Cancell
 
     private unsafe void Put(ReadOnlySpan<byte> bytes)
     {
-        if (bytes.Length < BufferSize / 2)
-        {
-            // Shorter than what it takes to wake a thread.
-            digest.Append(bytes);
-            ToDisk(bytes);
-            return;
-        }
-
         fixed (byte* start = bytes)
         {
             digest.Begin(start, bytes.Length);

@@ -9,7 +9,7 @@ namespace Sconce.Engine.Snapshots;
 internal sealed class SnapshotContent : IDisposable
 {
     // Two of them: one is read while the other is hashed.
-    private const int BufferSize = 1 << 21;
+    private const int BufferSize = 2 * PartDigest.Segment;
 
     private readonly Dictionary<string, IDiskReader> _files = new(StringComparer.Ordinal);
 
@@ -25,7 +25,7 @@ internal sealed class SnapshotContent : IDisposable
         var content = new SnapshotContent(info);
         try
         {
-            using var digest = new RunningDigest();
+            using var digest = new PartDigest();
             foreach (var part in info.Parts)
             {
                 var file = OpenPart(disk, directory, info.Id, part);
@@ -90,7 +90,7 @@ internal sealed class SnapshotContent : IDisposable
         }
     }
 
-    private static unsafe string Digest(IDiskReader file, RunningDigest digest, long length, CancellationToken cancellation)
+    private static unsafe string Digest(IDiskReader file, PartDigest digest, long length, CancellationToken cancellation)
     {
         var buffer = ArrayPool<byte>.Shared.Rent((int)Math.Min(2 * BufferSize, Math.Max(length, 1)));
         try
@@ -113,14 +113,7 @@ internal sealed class SnapshotContent : IDisposable
 
                         offset += read;
                         digest.End();
-                        if (read == BufferSize)
-                        {
-                            digest.Begin(start + half, read);
-                        }
-                        else
-                        {
-                            digest.Append(bytes);
-                        }
+                        digest.Begin(start + half, read);
                     }
                 }
                 finally

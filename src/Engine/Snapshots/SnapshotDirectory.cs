@@ -128,7 +128,7 @@ internal sealed class SnapshotDirectory : IDisposable
         {
             _disk.CreateDirectory(temporary);
             var written = new List<SnapshotPartInfo>(parts.Count);
-            using (var digest = new RunningDigest())
+            using (var digest = new PartDigest())
             {
                 foreach (var part in parts)
                 {
@@ -265,7 +265,7 @@ internal sealed class SnapshotDirectory : IDisposable
         }
     }
 
-    private SnapshotPartInfo WritePart(string temporary, SnapshotPart part, RunningDigest digest, CancellationToken cancellation)
+    private SnapshotPartInfo WritePart(string temporary, SnapshotPart part, PartDigest digest, CancellationToken cancellation)
     {
         using var file = _disk.Create(System.IO.Path.Combine(temporary, part.Name));
         using var stream = new PartStream(file, digest, cancellation);

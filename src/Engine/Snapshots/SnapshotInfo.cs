@@ -24,7 +24,10 @@ public sealed record SnapshotFacts(long Generation, long Step, string Reason);
 /// <summary>One file of a snapshot.</summary>
 /// <param name="Name">Its name.</param>
 /// <param name="Bytes">Its length.</param>
-/// <param name="Sha256">Its SHA-256: 64 lower-case hexadecimal digits, as <c>sha256sum</c> prints them.</param>
+/// <param name="Sha256">
+/// Its digest, 64 lower-case hexadecimal digits: SHA-256 of the file, as <c>sha256sum</c> prints it; where that is longer than 4 MiB, of the SHA-256s of its pieces of 4 MiB
+/// one after another, as <c>split -b 4M --filter='sha256sum | cut -c-64 | xxd -r -p' FILE | sha256sum</c> prints it.
+/// </param>
 public sealed record SnapshotPartInfo(string Name, long Bytes, string Sha256);
 
 /// <summary>One file that is to be in a snapshot.</summary>

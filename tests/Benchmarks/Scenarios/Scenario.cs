@@ -16,6 +16,7 @@ internal abstract class Scenario
         new HookScenario(),
         new TransferScenario(),
         new FileScenario(),
+        new SnapshotScenario(),
     ];
 
     /// <summary>What it measures, for the progress line.</summary>
