@@ -102,7 +102,6 @@ internal ref struct SafetensorsHeaderReader
             }
 
             _ = _json.Read();
-
             if (SafetensorsRule.OfName(_tensor) is { } problem)
             {
                 throw Broken(SafetensorsRule.TensorName, $"is no name for a tensor: it {problem}");

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text;
 using System.Text.RegularExpressions;
 
@@ -36,7 +37,7 @@ internal static partial class JsonMutator
     private static void Change(Random random, List<string> tokens)
     {
         var at = random.Next(tokens.Count);
-        switch (random.Next(9))
+        switch (random.Next(10))
         {
             case 0:
                 Replace(char.IsAsciiDigit, Numbers);
@@ -65,7 +66,10 @@ internal static partial class JsonMutator
                 tokens.InsertRange(random.Next(tokens.Count + 1), tokens.GetRange(at, length));
                 break;
             case 7:
-                Replace(char.IsAsciiDigit, [random.Next(100).ToString(System.Globalization.CultureInfo.InvariantCulture)]);
+                Replace(char.IsAsciiDigit, [random.Next(100).ToString(CultureInfo.InvariantCulture)]);
+                break;
+            case 8:
+                Shift(random, tokens, at);
                 break;
             default:
                 var depth = random.Next(1, 40);
@@ -81,6 +85,21 @@ internal static partial class JsonMutator
             }
 
             tokens[at] = by[random.Next(by.Length)];
+        }
+    }
+
+    // Two numbers moved by as much: offsets that still fit the shape, and no longer their neighbours.
+    private static void Shift(Random random, List<string> tokens, int at)
+    {
+        var by = random.Next(-4, 5);
+        for (var i = at; i + 2 < tokens.Count; i++)
+        {
+            if (long.TryParse(tokens[i], CultureInfo.InvariantCulture, out var first) && tokens[i + 1] == "," && long.TryParse(tokens[i + 2], CultureInfo.InvariantCulture, out var second))
+            {
+                tokens[i] = unchecked(first + by).ToString(CultureInfo.InvariantCulture);
+                tokens[i + 2] = unchecked(second + by).ToString(CultureInfo.InvariantCulture);
+                return;
+            }
         }
     }
 
