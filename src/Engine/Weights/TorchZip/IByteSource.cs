@@ -44,7 +44,7 @@ internal sealed class FileSource : IByteSource
         {
             throw EngineException.NotFound("file", Path.GetFileName(path), "check its name");
         }
-        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException or NotSupportedException)
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException or NotSupportedException or ArgumentException)
         {
             handle?.Dispose();
             throw new EngineException(EngineError.FailedPrecondition, "FILE_UNREADABLE",

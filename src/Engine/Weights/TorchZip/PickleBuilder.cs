@@ -39,10 +39,8 @@ internal static class PickleBuilder
     // storage, storage_offset, size, stride, requires_grad, backward_hooks; the type where the storage has none; what else is set of it.
     private static PickleValue Tensor(PickleGlobal global, IReadOnlyList<PickleValue> arguments, int at)
     {
-        if (arguments is not
-            [
-                { Object: PickledStorage storage }, { Kind: PickleKind.Int } offset, { Items: { } sizes }, { Items: { } strides }, { Kind: PickleKind.Bool }, var hooks, ..,
-            ] || !IsEmpty(hooks))
+        if (arguments is not [{ Object: PickledStorage storage }, { Kind: PickleKind.Int } offset, { Items: { } sizes }, { Items: { } strides }, { Kind: PickleKind.Bool }, var hooks, ..]
+            || !IsEmpty(hooks))
         {
             throw Arguments(global, at);
         }

@@ -5,20 +5,16 @@ namespace Sconce.Engine.Weights.TorchZip;
 /// <summary>What is wrong with a pickle, and at which byte.</summary>
 internal static class PickleErrors
 {
-    private static readonly Dictionary<byte, string> OpcodeNames = new()
-    {
-        [(byte)'('] = "MARK", [(byte)'.'] = "STOP", [(byte)'0'] = "POP", [(byte)'1'] = "POP_MARK", [(byte)'2'] = "DUP", [(byte)'F'] = "FLOAT", [(byte)'I'] = "INT",
-        [(byte)'J'] = "BININT", [(byte)'K'] = "BININT1", [(byte)'L'] = "LONG", [(byte)'M'] = "BININT2", [(byte)'N'] = "NONE", [(byte)'P'] = "PERSID",
-        [(byte)'Q'] = "BINPERSID", [(byte)'R'] = "REDUCE", [(byte)'S'] = "STRING", [(byte)'T'] = "BINSTRING", [(byte)'U'] = "SHORT_BINSTRING", [(byte)'V'] = "UNICODE",
-        [(byte)'X'] = "BINUNICODE", [(byte)'a'] = "APPEND", [(byte)'b'] = "BUILD", [(byte)'c'] = "GLOBAL", [(byte)'d'] = "DICT", [(byte)'}'] = "EMPTY_DICT",
-        [(byte)'e'] = "APPENDS", [(byte)'g'] = "GET", [(byte)'h'] = "BINGET", [(byte)'i'] = "INST", [(byte)'j'] = "LONG_BINGET", [(byte)'l'] = "LIST",
-        [(byte)']'] = "EMPTY_LIST", [(byte)'o'] = "OBJ", [(byte)'p'] = "PUT", [(byte)'q'] = "BINPUT", [(byte)'r'] = "LONG_BINPUT", [(byte)'s'] = "SETITEM",
-        [(byte)'t'] = "TUPLE", [(byte)')'] = "EMPTY_TUPLE", [(byte)'u'] = "SETITEMS", [(byte)'G'] = "BINFLOAT", [(byte)'B'] = "BINBYTES", [(byte)'C'] = "SHORT_BINBYTES",
-        [0x80] = "PROTO", [0x81] = "NEWOBJ", [0x82] = "EXT1", [0x83] = "EXT2", [0x84] = "EXT4", [0x85] = "TUPLE1", [0x86] = "TUPLE2", [0x87] = "TUPLE3",
-        [0x88] = "NEWTRUE", [0x89] = "NEWFALSE", [0x8a] = "LONG1", [0x8b] = "LONG4", [0x8c] = "SHORT_BINUNICODE", [0x8d] = "BINUNICODE8", [0x8e] = "BINBYTES8",
-        [0x8f] = "EMPTY_SET", [0x90] = "ADDITEMS", [0x91] = "FROZENSET", [0x92] = "NEWOBJ_EX", [0x93] = "STACK_GLOBAL", [0x94] = "MEMOIZE", [0x95] = "FRAME",
-        [0x96] = "BYTEARRAY8", [0x97] = "NEXT_BUFFER", [0x98] = "READONLY_BUFFER",
-    };
+    // Each opcode, with its name behind it.
+    private const string Opcodes =
+        "(MARK .STOP 0POP 1POP_MARK 2DUP FFLOAT IINT JBININT KBININT1 LLONG MBININT2 NNONE PPERSID QBINPERSID RREDUCE SSTRING TBINSTRING " +
+        "USHORT_BINSTRING VUNICODE XBINUNICODE aAPPEND bBUILD cGLOBAL dDICT }EMPTY_DICT eAPPENDS gGET hBINGET iINST jLONG_BINGET lLIST " +
+        "]EMPTY_LIST oOBJ pPUT qBINPUT rLONG_BINPUT sSETITEM tTUPLE )EMPTY_TUPLE uSETITEMS GBINFLOAT BBINBYTES CSHORT_BINBYTES \u0080PROTO " +
+        "\u0081NEWOBJ \u0082EXT1 \u0083EXT2 \u0084EXT4 \u0085TUPLE1 \u0086TUPLE2 \u0087TUPLE3 \u0088NEWTRUE \u0089NEWFALSE \u008aLONG1 " +
+        "\u008bLONG4 \u008cSHORT_BINUNICODE \u008dBINUNICODE8 \u008eBINBYTES8 \u008fEMPTY_SET \u0090ADDITEMS \u0091FROZENSET " +
+        "\u0092NEWOBJ_EX \u0093STACK_GLOBAL \u0094MEMOIZE \u0095FRAME \u0096BYTEARRAY8 \u0097NEXT_BUFFER \u0098READONLY_BUFFER";
+
+    private static readonly Dictionary<byte, string> OpcodeNames = Opcodes.Split(' ').ToDictionary(word => (byte)word[0], word => word[1..]);
 
     /// <summary>PyTorch's writer makes no such thing.</summary>
     /// <param name="at">Byte of the opcode.</param>

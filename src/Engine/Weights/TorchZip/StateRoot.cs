@@ -7,6 +7,9 @@ internal static class StateRoot
     private const int DeepestListed = 3;
     private const int MostSearched = 1_000;
 
+    // Dicts may hold themselves.
+    private const int DeepestRoot = 16;
+
     /// <summary>The tensors of the state dict, in its order.</summary>
     /// <param name="root">What the file holds.</param>
     /// <param name="path">Keys from the root to the state dict, with dots between; null or empty is the root.</param>
@@ -43,31 +46,39 @@ internal static class StateRoot
     // A key may have dots itself: the longest key that is there is the one that is meant.
     private static PickleValue Find(in PickleValue root, string path)
     {
-        var at = root;
-        var rest = path;
-        while (true)
+        if (path.Length > TorchZipLimits.KeyLength)
         {
-            var dict = at.Dict;
-            var length = rest.Length;
-            while (length > 0 && dict?.Entries.Any(entry => entry.Key.Text is { } text && text.AsSpan().SequenceEqual(rest.AsSpan(0, length))) != true)
+            throw Refused($"root has {path.Length:N0} characters; at most {TorchZipLimits.KeyLength:N0} are possible");
+        }
+
+        var (at, rest) = (root, path);
+        for (var level = 0; level < DeepestRoot; level++)
+        {
+            var (length, found) = (-1, default(PickleValue));
+            foreach (var (key, value) in at.Dict?.Entries ?? [])
             {
-                length = rest.LastIndexOf('.', length - 1);
+                // As Python: of two entries with one key the last.
+                if (key.Text is { } name && name.Length >= length && rest.StartsWith(name, StringComparison.Ordinal) && (name.Length == rest.Length || rest[name.Length] == '.'))
+                {
+                    (length, found) = (name.Length, value);
+                }
             }
 
-            if (length <= 0)
-            {
-                throw Refused($"the PyTorch file holds nothing under {EngineException.Quote(path)}{(rest.Length < path.Length ? $": {EngineException.Quote(path[..^(rest.Length + 1)])} is {at.Described} without {EngineException.Quote(rest)}" : "")}{Choices(root)}");
-            }
-
-            // As Python: of two entries with one key the last.
-            at = dict!.Entries.Last(entry => entry.Key.Text is { } text && text.AsSpan().SequenceEqual(rest.AsSpan(0, length))).Value;
             if (length == rest.Length)
             {
-                return at;
+                return found;
             }
 
-            rest = rest[(length + 1)..];
+            if (length < 0)
+            {
+                break;
+            }
+
+            (at, rest) = (found, rest[(length + 1)..]);
         }
+
+        var reached = rest.Length == path.Length ? "" : $": {EngineException.Quote(path[..^(rest.Length + 1)])} is {at.Described} without {EngineException.Quote(rest)}";
+        throw Refused($"the PyTorch file holds nothing under {EngineException.Quote(path)}{reached}{Choices(root)}");
     }
 
     private static string Choices(in PickleValue root)
@@ -76,12 +87,12 @@ internal static class StateRoot
         var queue = new Queue<(string Path, PickleDict Dict, int Depth)>();
         var seen = new HashSet<object>(ReferenceEqualityComparer.Instance);
         var searched = 0;
-        if (root.Dict is { } top)
+        if (root.Dict is { } top && seen.Add(top))
         {
             queue.Enqueue(("", top, 0));
         }
 
-        while (found.Count < MostListed && queue.TryDequeue(out var at) && seen.Add(at.Dict))
+        while (found.Count < MostListed && queue.TryDequeue(out var at))
         {
             foreach (var (key, value) in at.Dict.Entries)
             {
@@ -90,7 +101,8 @@ internal static class StateRoot
                     break;
                 }
 
-                if (key.Text is { } name && value.Dict is { } dict)
+                // One that is there under several names is looked at once.
+                if (key.Text is { } name && value.Dict is { } dict && seen.Add(dict))
                 {
                     var path = at.Path.Length == 0 ? name : $"{at.Path}.{name}";
                     if (dict.IsState && found.Count < MostListed)

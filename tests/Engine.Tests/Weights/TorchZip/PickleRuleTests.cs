@@ -232,6 +232,16 @@ public sealed class PickleRuleTests
         Assert.Contains("under \"b\" (1 tensors)", error.Message, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public void Root_within_itself_is_followed_so_far_and_no_further()
+    {
+        var pickle = new PickleScript().Op("}q\0(").Text("a").Op("h\0").Text("a.b").Op("}").Text("w").Tensor(new()).Op("su").Whole;
+        using var file = TorchZipFile.Open(ZipScript.Of(pickle, ("0", new byte[16])).Source(), "a.a.a.b");
+        Assert.Equal("w", file.Entries[0].Key);
+        Assert.Contains("holds nothing under", TorchZipFixtures.Refused(ZipScript.Of(pickle, ("0", new byte[16])).Bytes(), string.Join('.', Enumerable.Repeat("a", 400))).Message, StringComparison.Ordinal);
+        Assert.Contains("root has 2,000 characters", TorchZipFixtures.Refused(ZipScript.Of(pickle, ("0", new byte[16])).Bytes(), new string('a', 2_000)).Message, StringComparison.Ordinal);
+    }
+
     private static PickleScript Repeat(PickleScript script, int count, ReadOnlySpan<byte> bytes)
     {
         for (var i = 0; i < count; i++)

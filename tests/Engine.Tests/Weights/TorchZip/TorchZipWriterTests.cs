@@ -89,6 +89,17 @@ public sealed class TorchZipWriterTests
     }
 
     [Fact]
+    public void Numbers_of_every_size_are_written_as_they_are()
+    {
+        // Views of one element, so that they take nothing; two of them, so that they are written as views.
+        using var scope = NewDisposeScope();
+        long[] sizes = [0, 1, 255, 256, 65_535, 65_536, int.MaxValue, 1L + int.MaxValue, uint.MaxValue, 1L << 38, 1L << 39, (1L << 62) - 1];
+        var element = ones(1, ScalarType.Byte);
+        using var file = TorchZipFile.Open(new MemorySource(Write([.. sizes.Select((size, i) => ($"{i}", element.expand(size)))])));
+        Assert.Equal(sizes, file.Entries.Select(entry => entry.Shape[0]));
+    }
+
+    [Fact]
     public void Length_counts_the_zip64_fields_of_large_files()
     {
         // Never written: what is counted is compared with what a crafted archive of that size has.

@@ -31,6 +31,21 @@ public sealed class ZipRuleTests
     }
 
     [Fact]
+    public void Records_that_newer_PyTorch_adds_and_folders_are_passed_over()
+    {
+        var script = new ZipScript
+        {
+            Parts =
+            [
+                new("model/", []), new("model/data.pkl", Pickle), new("model/.format_version", "1"u8.ToArray()), new("model/.storage_alignment", "64"u8.ToArray()), new("model/byteorder", "little"u8.ToArray()),
+                new("model/data/0", Content), new("model/version", "3\n"u8.ToArray()), new("model/.data/serialization_id", "0123456789"u8.ToArray()),
+            ],
+        };
+        using var file = TorchZipFile.Open(script.Source());
+        file.Read(0).Dispose();
+    }
+
+    [Fact]
     public void Storage_beyond_4_GB_is_read_through_zip64_fields()
     {
         // 6 TB, of which nothing but the bytes around the elements is in memory.
