@@ -35,7 +35,7 @@ public sealed class KillTests : IDisposable
         var random = new Random(20261125);
         await using (var server = await SconceProcess.StartAsync(("data", _data)))
         {
-            await using var client = new SconceClient(server.Address.ToString());
+            await using var client = Client(server);
             await BeginAsync(client);
             await KilledAsync(server, client, TimeSpan.FromMilliseconds(300));
         }
@@ -44,7 +44,7 @@ public sealed class KillTests : IDisposable
         {
             await using var server = await SconceProcess.StartAsync(("data", _data));
             Assert.Empty(server.ErrorLines);
-            await using var client = new SconceClient(server.Address.ToString());
+            await using var client = Client(server);
             await CheckAsync(client);
             await KilledAsync(server, client, TimeSpan.FromMilliseconds(random.Next(250)));
         }
@@ -52,7 +52,7 @@ public sealed class KillTests : IDisposable
         // A kill between a save and the deletion of the oldest leaves one too many, until the next save.
         await using (var last = await SconceProcess.StartAsync(("data", _data)))
         {
-            await using var client = new SconceClient(last.Address.ToString());
+            await using var client = Client(last);
             await CheckAsync(client);
             await client.Module(Trained).SaveSnapshotAsync();
             await client.Module(Loaded).SaveSnapshotAsync();
@@ -63,6 +63,9 @@ public sealed class KillTests : IDisposable
         Assert.True(_acknowledged > Kills, $"only {_acknowledged} snapshots were acknowledged over {Kills} kills");
         Assert.True(_stepsSaved > Kills, $"only {_stepsSaved} steps are durable after {Kills} kills");
     }
+
+    // What the kill has broken off is not to be tried again.
+    private static SconceClient Client(SconceProcess server) => new(new SconceClientOptions { Address = server.Address.ToString(), Retry = new SconceRetryOptions { MaxAttempts = 1 } });
 
     private static async Task BeginAsync(SconceClient client)
     {
