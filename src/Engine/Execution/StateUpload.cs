@@ -130,7 +130,7 @@ public sealed unsafe class StateUpload : StateSource
             Allocate(i);
             if (Entries[i].Type == ElementType.Bool)
             {
-                CheckBooleans(i);
+                TensorLayout.CheckBooleans((byte*)_addresses[i], _lengths[i], $"{Field}[{i}]");
             }
 
             complete[i] = (Entries[i].Key, _tensors[i]!);
@@ -147,16 +147,6 @@ public sealed unsafe class StateUpload : StateSource
             var (_, type, shape) = Entries[entry];
             _tensors[entry] = NativeTensors.Allocate(type, shape, _lengths[entry], out var memory).DetachFromDisposeScope();
             _addresses[entry] = (nint)memory;
-        }
-    }
-
-    private void CheckBooleans(int entry)
-    {
-        const int Piece = 1 << 30;
-        for (var offset = 0L; offset < _lengths[entry]; offset += Piece)
-        {
-            var length = (int)Math.Min(Piece, _lengths[entry] - offset);
-            TensorLayout.CheckBooleans(new ReadOnlySpan<byte>((byte*)_addresses[entry] + offset, length), $"{Field}[{entry}]");
         }
     }
 }

@@ -1,5 +1,6 @@
 using Microsoft.Extensions.Logging.Abstractions;
 using Sconce.Engine.Snapshots;
+using Sconce.Engine.Storage;
 
 namespace Sconce.Engine.Tests.Snapshots;
 
