@@ -61,7 +61,8 @@ internal sealed class ModelFiles(EngineOptions options, MemoryLedger ledger, ILo
         var (file, format) = await InTurn(() => StateFiles.Open(ByteSource.Owned(directory.OpenRead(named.Name, named.Field + "name")), named), cancellationToken).ConfigureAwait(false);
         using (file)
         {
-            // Not in turn: the module may be busy for long.
+            // Not in turn: the module may be busy for long, and many such files wait for it.
+            using var listed = new MemoryCharge(ledger, MemoryUse.State, "the list of tensors of file", named.Name, StateEntryInfo.BytesOf(file.Entries));
             await check(file.Entries).ConfigureAwait(false);
             var state = await InTurn(() => Read(file, named, plan, cancellationToken), cancellationToken).ConfigureAwait(false);
             Log.FileRead(log, state.TotalBytes, named.Name, module);

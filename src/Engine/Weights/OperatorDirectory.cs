@@ -16,7 +16,8 @@ internal sealed class OperatorDirectory(string path, IDisk disk)
     private const int MaxNameBytes = 255;
 
     /// <summary>The files whose names callers could give, ordered by name. Links are left out: a directory that holds itself has no end.</summary>
-    public IEnumerable<string> List()
+    /// <exception cref="EngineException">The directory cannot be read.</exception>
+    public IReadOnlyList<string> List()
     {
         var all = new EnumerationOptions
         {
@@ -25,7 +26,14 @@ internal sealed class OperatorDirectory(string path, IDisk disk)
             IgnoreInaccessible = true,
             AttributesToSkip = FileAttributes.Hidden | FileAttributes.System | FileAttributes.ReparsePoint,
         };
-        return Directory.EnumerateFiles(path, "*", all).Select(file => Path.GetRelativePath(path, file)).Where(name => Problem(name) is null).Order(StringComparer.Ordinal);
+        try
+        {
+            return [.. Directory.EnumerateFiles(path, "*", all).Select(file => Path.GetRelativePath(path, file)).Where(name => Problem(name) is null).Order(StringComparer.Ordinal)];
+        }
+        catch (Exception exception) when (DiskFailure.Is(exception))
+        {
+            throw new EngineException(EngineError.FailedPrecondition, "FILE_UNREADABLE", "the directory cannot be read: it may be gone, or closed to the server; the server's operator can tell", exception);
+        }
     }
 
     /// <summary>Opens a file for reading.</summary>
