@@ -62,6 +62,7 @@ public sealed partial class EngineHost : IAsyncDisposable
 
         _gate = new Gate(_services.Lanes, _services.Admission, "");
         _files = new ModelFiles(options, ledger, _log, time);
+        _files.DeleteUnfinished();
         _idle = new IdleMemory(ledger, _services.Lanes);
         _sweeper = time.CreateTimer(static host => ((EngineHost)host!).Sweep(), this, SweepEvery, SweepEvery);
     }

@@ -1,4 +1,5 @@
 using System.Buffers;
+using Sconce.Engine.Storage;
 
 namespace Sconce.Engine.Snapshots;
 

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using Microsoft.Extensions.Logging;
+using Sconce.Engine.Storage;
 
 namespace Sconce.Engine.Snapshots;
 

@@ -1,6 +1,5 @@
 using System.Buffers.Binary;
 using System.IO.Hashing;
-using Microsoft.Win32.SafeHandles;
 using Sconce.Engine.Execution;
 using Sconce.Engine.Weights.Safetensors;
 using Sconce.Engine.Weights.TorchZip;
@@ -57,10 +56,11 @@ internal static class StateFiles
     private const byte PickleMark = 0x80;
 
     /// <summary>The format of a file, by its first bytes; unspecified where it is none that can be read.</summary>
-    public static StateFileFormat FormatOf(SafeFileHandle file)
+    /// <exception cref="EngineException">The medium failed.</exception>
+    public static StateFileFormat FormatOf(ByteSource file)
     {
         Span<byte> head = stackalloc byte[LeastHeader];
-        if (RandomAccess.Read(file, head, 0) < head.Length)
+        if (file.Fill(head, 0) < head.Length)
         {
             return StateFileFormat.Unspecified;
         }
@@ -74,7 +74,7 @@ internal static class StateFiles
     /// <param name="file">It; disposed with what is returned, or at once where this throws.</param>
     /// <param name="named">What the caller named.</param>
     /// <exception cref="EngineException">It is of no format that is read, or breaks a rule of its own.</exception>
-    public static (IStateFile File, StateFileFormat Format) Open(SafeFileHandle file, ModelFileRef named)
+    public static (IStateFile File, StateFileFormat Format) Open(ByteSource file, ModelFileRef named)
     {
         try
         {
@@ -86,11 +86,11 @@ internal static class StateFiles
 
             return format switch
             {
-                StateFileFormat.TorchZip => (TorchZipFile.Open(FileSource.Of(file), named.RootKey), format),
+                StateFileFormat.TorchZip => (TorchZipFile.Open(file, named.RootKey), format),
                 StateFileFormat.Safetensors => (SafetensorsFile.Open(file, $"the file {EngineException.Quote(named.Name)}"), format),
 
                 // What torch.save wrote before there were zip files, which is refused by its name.
-                _ when IsOldTorch(file) => (TorchZipFile.Open(FileSource.Of(file), named.RootKey), format),
+                _ when IsOldTorch(file) => (TorchZipFile.Open(file, named.RootKey), format),
                 _ => throw EngineException.Invalid(named.Field + "name", $"is {EngineException.Quote(named.Name)}, which is neither a safetensors file nor a PyTorch zip file of a state dict, by its content", "FILE_FORMAT"),
             };
         }
@@ -101,10 +101,10 @@ internal static class StateFiles
         }
     }
 
-    private static bool IsOldTorch(SafeFileHandle file)
+    private static bool IsOldTorch(ByteSource file)
     {
         Span<byte> head = stackalloc byte[TarMark + 5];
-        var read = RandomAccess.Read(file, head, 0);
+        var read = file.Fill(head, 0);
         return (read > 1 && head[0] == PickleMark) || (read == head.Length && head[TarMark..].SequenceEqual("ustar"u8));
     }
 
