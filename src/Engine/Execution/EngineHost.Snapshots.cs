@@ -34,6 +34,7 @@ public sealed partial class EngineHost
             return await former.Change(ifGeneration, () =>
             {
                 var made = Restored(name, image);
+                made.State.Follow(former.State.Generation);
                 Publish(made);
                 former.State.DisposeReplaced();
                 return made;

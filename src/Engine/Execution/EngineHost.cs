@@ -35,6 +35,16 @@ public sealed partial class EngineHost : IAsyncDisposable
     /// <exception cref="TorchLoadException">libtorch cannot be loaded.</exception>
     /// <exception cref="EngineException">The directory for snapshots cannot be used, or another process has it.</exception>
     public EngineHost(EngineOptions options, ILoggerFactory? loggers = null, TimeProvider? time = null)
+        : this(options, loggers, time, null)
+    {
+    }
+
+    /// <inheritdoc cref="EngineHost(EngineOptions, ILoggerFactory?, TimeProvider?)"/>
+    /// <param name="options">What the operator set.</param>
+    /// <param name="loggers">Makes the engine's logger; null logs nothing.</param>
+    /// <param name="time">The clock; null takes the system's.</param>
+    /// <param name="disk">Where snapshots are; null takes the system's.</param>
+    internal EngineHost(EngineOptions options, ILoggerFactory? loggers, TimeProvider? time, IDisk? disk)
     {
         ArgumentNullException.ThrowIfNull(options);
         if (options.Validate() is { Count: > 0 } errors)
@@ -57,7 +67,7 @@ public sealed partial class EngineHost : IAsyncDisposable
         if (options.Data.Length > 0)
         {
             var log = (loggers ?? Microsoft.Extensions.Logging.Abstractions.NullLoggerFactory.Instance).CreateLogger<DurableModules>();
-            _services.Durable = new DurableModules(this, SnapshotStore.Open(options.Data, time, log), log);
+            _services.Durable = new DurableModules(this, SnapshotStore.Open(options.Data, time, log, disk), log);
         }
 
         _gate = new Gate(_services.Lanes, _services.Admission, "");
@@ -183,16 +193,28 @@ public sealed partial class EngineHost : IAsyncDisposable
     public async Task DeleteModuleAsync(string name, ulong? ifGeneration, CancellationToken cancellationToken)
     {
         var module = GetModule(name);
-        await module.Change(ifGeneration, () =>
+        var forgotten = false;
+        try
         {
-            // The name first: whoever takes it anew must not find this one.
-            Forget(module);
-            module.State.Dispose();
-            return true;
-        }, cancellationToken).ConfigureAwait(false);
-        if (_services.Durable is { } durable)
+            await module.Change(ifGeneration, () =>
+            {
+                // The name first: whoever takes it anew must not find this one.
+                Forget(module);
+                forgotten = true;
+                module.State.Dispose();
+                return true;
+            }, cancellationToken).ConfigureAwait(false);
+            if (_services.Durable is { } durable)
+            {
+                await durable.ForgetAsync(name).ConfigureAwait(false);
+            }
+        }
+        finally
         {
-            await durable.ForgetAsync(name).ConfigureAwait(false);
+            if (forgotten)
+            {
+                Unreserve(name);
+            }
         }
     }
 
@@ -337,6 +359,7 @@ public sealed partial class EngineHost : IAsyncDisposable
         {
             Log.DrainTimedOut(_log, exception is TimeoutException ? limit : _services.Time.GetElapsedTime(started));
             _services.Lanes.CutAll(Admission.Stopped);
+            _services.Durable?.DrainFailed(_modules.Values);
             return;
         }
 
@@ -418,10 +441,12 @@ public sealed partial class EngineHost : IAsyncDisposable
         return module;
     }
 
+    // The name stays reserved until its snapshots are gone too: else those of the next module of that name would go with them.
     private void Forget(HostedModule module)
     {
         lock (_naming)
         {
+            _reserved.Add(module.Name);
             _modules.TryRemove(module.Name, out _);
         }
     }

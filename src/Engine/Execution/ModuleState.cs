@@ -361,6 +361,10 @@ internal sealed class ModuleState : IDisposable
         }
     }
 
+    /// <summary>Charges gradients that are about to be made, these and no others.</summary>
+    /// <param name="bytes">What they take.</param>
+    public void ReserveGradients(long bytes) => _gradients.Resize(bytes);
+
     /// <summary>Corrects the charge for gradients to those that there are.</summary>
     public void SettleGradients()
     {
@@ -375,15 +379,20 @@ internal sealed class ModuleState : IDisposable
     }
 
     /// <summary>It was made of a snapshot. Its generation is above every one that the module can have had: what was changed after the snapshot is lost, and who knows those changes must be told.</summary>
+    /// <param name="facts">The snapshot's.</param>
     public void Restored(ModuleFacts facts)
     {
         // Four million changes in a second are out of reach, and the number stays below 2^53, which JavaScript can hold.
-        var now = (ulong)Math.Max(0, _host.Time.GetUtcNow().ToUnixTimeSeconds()) << 22;
+        var now = ((ulong)Math.Max(0, _host.Time.GetUtcNow().ToUnixTimeMilliseconds()) << 22) / 1000;
         (Created, SnapshotPolicy, Generation) = (facts.Created, facts.Policy, Math.Max(now, facts.Generation + 1));
         Steps = _stepsSaved = facts.Steps;
         Traits = ModuleTraits.Of(Tree);
         Refresh();
     }
+
+    /// <summary>It is to take another's place, which may itself have been restored a moment ago: its generation is above the other's too.</summary>
+    /// <param name="generation">The other's.</param>
+    public void Follow(ulong generation) => Generation = Math.Max(Generation, generation + 1);
 
     /// <summary>Another module takes its place: calls that come after are told to try again.</summary>
     public void DisposeReplaced()

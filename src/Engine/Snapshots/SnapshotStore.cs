@@ -139,6 +139,16 @@ internal sealed class SnapshotStore : IDisposable
         Delete(Claim(id));
     }
 
+    /// <summary>Deletes a snapshot as <see cref="Delete(string)"/> does, where it is there still.</summary>
+    public void TryDelete(string id)
+    {
+        using var running = new Running(this);
+        if (TryClaim(id) is { } claimed)
+        {
+            Delete(claimed);
+        }
+    }
+
     /// <summary>Deletes all snapshots of a module, the oldest first, once a save of it that runs has ended.</summary>
     /// <returns>How many there were.</returns>
     /// <exception cref="EngineException">As for <see cref="Delete(string)"/>; those after the one that failed are still there.</exception>
