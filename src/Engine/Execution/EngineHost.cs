@@ -4,6 +4,7 @@ using Sconce.Engine.Catalog;
 using Sconce.Engine.Modules;
 using Sconce.Engine.PlugIns;
 using Sconce.Engine.Snapshots;
+using Sconce.Engine.Storage;
 using Sconce.Engine.Tensors;
 using Sconce.Engine.Training;
 

@@ -2,6 +2,7 @@ using System.Text;
 using Microsoft.Extensions.Logging.Abstractions;
 using Sconce.Engine.Execution;
 using Sconce.Engine.Snapshots;
+using Sconce.Engine.Storage;
 using Sconce.Engine.Tensors;
 using Sconce.Engine.Weights.Safetensors;
 using static Sconce.Engine.Tests.Execution.Testing;
