@@ -48,7 +48,7 @@ internal sealed class ModuleState : IDisposable
     /// <summary>Where its random numbers come from.</summary>
     public RandomStream Random => _random;
 
-    /// <summary>When snapshots are taken by themselves. Whoever sets it has the module alone.</summary>
+    /// <summary>When snapshots are taken by themselves. Whoever sets it has the module alone; it may be read from any thread.</summary>
     public SnapshotPolicy SnapshotPolicy { get; set; } = new();
 
     /// <summary>Steps that its optimizers have taken, those of deleted ones among them.</summary>

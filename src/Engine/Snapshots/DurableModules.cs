@@ -241,6 +241,10 @@ public sealed class DurableModules : IDisposable
             {
                 Write(module, image, reason, null, default);
             }
+            catch (EngineException exception) when (exception.Error == EngineError.NotFound)
+            {
+                // Deleted, or replaced, meanwhile: nothing is lost that anybody wants.
+            }
             catch (Exception exception)
             {
                 Log.NotSaved(_log, exception, module, reason);

@@ -15,7 +15,7 @@ internal sealed class SnapshotCalls(EngineHost engine)
         return new() { Snapshot = ToSnapshot(info) };
     }
 
-    public async Task<V1.ListSnapshotsResponse> ListAsync(V1.ListSnapshotsRequest request, CancellationToken cancellationToken)
+    public V1.ListSnapshotsResponse List(V1.ListSnapshotsRequest request)
     {
         var response = new V1.ListSnapshotsResponse
         {
@@ -24,7 +24,7 @@ internal sealed class SnapshotCalls(EngineHost engine)
         };
         if (request.Module.Length > 0 && engine.ListModules(request.Module).FirstOrDefault(module => module.Name == request.Module) is { } held)
         {
-            response.Policy = ToPolicy(await held.GetSnapshotPolicyAsync(cancellationToken).ConfigureAwait(false));
+            response.Policy = ToPolicy(held.SnapshotPolicy);
         }
 
         return response;

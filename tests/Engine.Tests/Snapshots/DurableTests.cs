@@ -1,4 +1,6 @@
+using System.Collections.Concurrent;
 using System.Text;
+using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 using Sconce.Engine.Execution;
 using Sconce.Engine.Snapshots;
@@ -40,6 +42,26 @@ public sealed class DurableTests
         await host.Create("m", Mlp());
         var kept = await host.Durable.SaveAsync("m", null, null, default);
         Assert.Equal(kept.Id, Assert.Single(host.Durable.List("m")).Id);
+    }
+
+    [Fact]
+    public async Task A_module_that_is_deleted_while_its_policy_saves_it_is_no_error()
+    {
+        var log = new ErrorLog();
+        await using var host = On(_disk, loggers: log);
+        var module = await host.Create("m", Mlp());
+        await module.CreateOptimizerAsync("", "SGD", new Dictionary<string, object?>(), [], null, default);
+        await module.SetSnapshotPolicyAsync(new SnapshotPolicy(EverySteps: 1), null, default);
+        using var save = new Blocked(_disk, "flush /data/tmp-");
+        await module.OptimizerStepAsync("", null, true, null, default);
+        await save.Reached.WaitAsync(Limit);
+        var deleting = host.DeleteModuleAsync("m", null, default);
+        await Gone(host, "m");
+        save.Release();
+        await deleting.WaitAsync(Limit);
+        Assert.Empty(host.Durable.List(""));
+        await host.DisposeAsync();
+        Assert.Empty(log.Errors);
     }
 
     [Fact]
@@ -160,11 +182,11 @@ public sealed class DurableTests
     private static string Deep(int depth) => new StringBuilder("""{ "format": 1, "spec": """)
         .Insert("""{ "format": 1, "spec": """.Length, """{ "type": "Sequential", "children": [{ "name": "", "spec": """, depth / 3).Append("""{ "type": "ReLU" }""").Append(string.Concat(Enumerable.Repeat("}]}", depth / 3))).Append('}').ToString();
 
-    private static EngineHost On(IDisk disk, Action<EngineOptions>? configure = null)
+    private static EngineHost On(IDisk disk, Action<EngineOptions>? configure = null, ILoggerFactory? loggers = null)
     {
         var options = new EngineOptions { Lanes = 2, IntraOpThreads = 1, MemoryBudgetBytes = 1L << 30, GraphBudgetBytes = 0, KeptTensorBudgetBytes = 0, Data = "/data" };
         configure?.Invoke(options);
-        return new EngineHost(options, null, null, disk);
+        return new EngineHost(options, loggers, null, disk);
     }
 
     private static async Task Gone(EngineHost host, string module)
@@ -174,6 +196,34 @@ public sealed class DurableTests
         {
             Assert.True(TimeProvider.System.GetElapsedTime(started) < Limit);
             await Task.Delay(1, TestContext.Current.CancellationToken);
+        }
+    }
+
+    private sealed class ErrorLog : ILoggerFactory, ILogger
+    {
+        public ConcurrentQueue<string> Errors { get; } = new();
+
+        public ILogger CreateLogger(string categoryName) => this;
+
+        public void AddProvider(ILoggerProvider provider)
+        {
+        }
+
+        public IDisposable? BeginScope<TState>(TState state)
+            where TState : notnull => null;
+
+        public bool IsEnabled(LogLevel logLevel) => logLevel >= LogLevel.Error;
+
+        public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter)
+        {
+            if (IsEnabled(logLevel))
+            {
+                Errors.Enqueue(formatter(state, exception));
+            }
+        }
+
+        public void Dispose()
+        {
         }
     }
 
