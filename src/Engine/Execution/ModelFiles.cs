@@ -112,16 +112,19 @@ internal sealed class ModelFiles(EngineOptions options, MemoryLedger ledger, ILo
     /// <summary>Deletes what killed processes have left of files that they wrote.</summary>
     public void DeleteUnfinished()
     {
-        try
+        foreach (var directory in new[] { options.ExportDir, options.SharedMemoryDir }.Where(path => path.Length > 0).Distinct(StringComparer.Ordinal))
         {
-            if (options.ExportDir.Length > 0 && WholeFile.DeleteUnfinished(SystemDisk.Instance, options.ExportDir) is > 0 and var deleted)
+            try
             {
-                Log.UnfinishedDeleted(log, deleted, options.ExportDir);
+                if (WholeFile.DeleteUnfinished(SystemDisk.Instance, directory) is > 0 and var deleted)
+                {
+                    Log.UnfinishedDeleted(log, deleted, directory);
+                }
             }
-        }
-        catch (Exception exception) when (DiskFailure.Is(exception))
-        {
-            // Whoever writes there will be told; a server that only reads can do without.
+            catch (Exception exception) when (DiskFailure.Is(exception))
+            {
+                // Whoever writes there will be told; a server that only reads can do without.
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using System.IO.Hashing;
 using Sconce.Engine.Execution;
+using Sconce.Engine.Storage;
 using Sconce.Engine.Weights.Safetensors;
 using Sconce.Engine.Weights.TorchZip;
 
@@ -144,43 +145,17 @@ internal static class StateFiles
     }
 
     /// <summary>Counts and hashes what goes through it into another stream, which stays open.</summary>
-    public sealed class Counted(Stream inner, CancellationToken cancellationToken) : Stream
+    public sealed class Counted(Stream inner, CancellationToken cancellationToken) : WriteOnlyStream
     {
         private readonly XxHash3 _hash = new();
-        private long _length;
 
         public ulong Digest => _hash.GetCurrentHashAsUInt64();
 
-        public override bool CanRead => false;
-
-        public override bool CanSeek => false;
-
-        public override bool CanWrite => true;
-
-        public override long Length => _length;
-
-        public override long Position
-        {
-            get => _length;
-            set => throw new NotSupportedException();
-        }
-
-        public override void Write(byte[] buffer, int offset, int count) => Write(buffer.AsSpan(offset, count));
-
-        public override void Write(ReadOnlySpan<byte> buffer)
+        protected override void Take(ReadOnlySpan<byte> bytes)
         {
             cancellationToken.ThrowIfCancellationRequested();
-            inner.Write(buffer);
-            _hash.Append(buffer);
-            _length += buffer.Length;
+            inner.Write(bytes);
+            _hash.Append(bytes);
         }
-
-        public override void Flush() => inner.Flush();
-
-        public override int Read(byte[] buffer, int offset, int count) => throw new NotSupportedException();
-
-        public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
-
-        public override void SetLength(long value) => throw new NotSupportedException();
     }
 }
