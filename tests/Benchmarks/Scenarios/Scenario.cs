@@ -16,6 +16,10 @@ internal abstract class Scenario
         new HookScenario(),
         new TransferScenario(),
         new FileScenario(),
+        new UploadScenario(),
+        new UploadMemoryScenario(),
+        new SnapshotScenario(),
+        new RestartScenario(),
     ];
 
     /// <summary>What it measures, for the progress line.</summary>

@@ -21,7 +21,7 @@ internal sealed class ServerProcess : IAsyncDisposable
         Addresses = addresses;
     }
 
-    /// <summary>Where the two sides listen.</summary>
+    /// <summary>Where the sides listen.</summary>
     public ServerAddresses Addresses { get; }
 
     /// <summary>Starts the process and waits until it listens.</summary>
