@@ -10,17 +10,19 @@ internal sealed class UploadScenario : Scenario
     private const int Chunk = 1 << 20; // the client's
     private const int MiB = 256;
     private const string Load = "load_state_dict_256mib";
+    private const string Kept = "bare_kept_load_state_dict_256mib";
     private const string Bare = "bare_load_state_dict_256mib";
 
     public override string Title => "LoadStateDict of 256 MiB";
 
-    public override IReadOnlyList<string> RowNames => ["load_state_dict_over_bare_stream", Load, Bare];
+    public override IReadOnlyList<string> RowNames => ["load_state_dict_over_bare_stream", Load, Bare, "load_state_dict_over_kept_stream", Kept];
 
     public override async Task<IReadOnlyList<Row>> RunAsync(Bench bench, Pace pace, Action<double> progress)
     {
         await using var module = await bench.Sconce.LoadAsync(MiB * (1 << 20) / SconceSide.StateTensorBytes);
         var comparison = await Comparison.RunAsync(
-            [Side.Calls(Bare, bench.BareStreams.Upload(MiB, Chunk), 1), Side.Calls(Load, module.Load, 1)], pace.Rounds, pace.Block, pace.WarmUp, progress);
+            [Side.Calls(Bare, bench.BareStreams.Upload(MiB, Chunk), 1), Side.Calls(Load, module.Load, 1), Side.Calls(Kept, bench.BareStreams.Upload(MiB, Chunk, isKept: true), 1)],
+            pace.Rounds, pace.Block, pace.WarmUp, progress);
         return
         [
             Row.Of("load_state_dict_over_bare_stream", comparison.Ratio(Load, Bare, Speed), "ratio", new Target(0.85, AtMost: false)) with
@@ -30,6 +32,8 @@ internal sealed class UploadScenario : Scenario
             },
             Row.Of(Load, comparison.Of(Load, Speed), "MiB/s"),
             Row.Of(Bare, comparison.Of(Bare, Speed), "MiB/s"),
+            Row.Of("load_state_dict_over_kept_stream", comparison.Ratio(Load, Kept, Speed), "ratio"),
+            Row.Of(Kept, comparison.Of(Kept, Speed), "MiB/s"),
         ];
 
         static double Speed(BlockResult block) => MiB / (block.P50 * 1e-6);

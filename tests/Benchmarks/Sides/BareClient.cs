@@ -17,13 +17,16 @@ internal sealed class BareClient(CallInvoker invoker)
     }
 
     /// <summary>A call that streams so many messages of so many bytes; the server takes each into an array of its own and looks no further.</summary>
-    public Func<Task> Upload(int messages, int messageBytes)
+    /// <param name="messages">How many.</param>
+    /// <param name="messageBytes">Bytes of each.</param>
+    /// <param name="isKept">Whether the server also copies them into native memory.</param>
+    public Func<Task> Upload(int messages, int messageBytes, bool isKept = false)
     {
         var message = new byte[messageBytes];
         new Random(0).NextBytes(message);
         return async () =>
         {
-            using var call = invoker.AsyncClientStreamingCall(BareMethods.Upload, null, default);
+            using var call = invoker.AsyncClientStreamingCall(isKept ? BareMethods.KeptUpload : BareMethods.Upload, null, default);
             for (var i = 0; i < messages; i++)
             {
                 await call.RequestStream.WriteAsync(message);

@@ -19,6 +19,9 @@ internal static class BareMethods
     /// <summary>Takes messages, looks at nothing but their lengths, and answers how many bytes came (little-endian, 8 bytes).</summary>
     public static readonly Method<byte[], byte[]> Upload = Define("Upload", MethodType.ClientStreaming);
 
+    /// <summary>As <see cref="Upload"/>, and copies every message into native memory, which is kept until the last has come.</summary>
+    public static readonly Method<byte[], byte[]> KeptUpload = Define("KeptUpload", MethodType.ClientStreaming);
+
     /// <summary>Collects garbage and begins to watch the managed memory of the server process.</summary>
     public static readonly Method<byte[], byte[]> WatchMemory = Define("WatchMemory");
 

@@ -17,6 +17,7 @@ internal sealed class BareService
         .AddMethod(BareMethods.Exchange, new UnaryServerMethod<byte[], byte[]>((request, _) => Task.FromResult(Reply(request))))
         .AddMethod(BareMethods.Stats, new UnaryServerMethod<byte[], byte[]>((_, _) => Task.FromResult(JsonSerializer.SerializeToUtf8Bytes(ProcessStats.Now()))))
         .AddMethod(BareMethods.Upload, new ClientStreamingServerMethod<byte[], byte[]>(UploadAsync))
+        .AddMethod(BareMethods.KeptUpload, new ClientStreamingServerMethod<byte[], byte[]>(KeptUploadAsync))
         .AddMethod(BareMethods.WatchMemory, new UnaryServerMethod<byte[], byte[]>(WatchMemory))
         .AddMethod(BareMethods.WatchedMemory, new UnaryServerMethod<byte[], byte[]>((_, _) => Task.FromResult(JsonSerializer.SerializeToUtf8Bytes(_memory!.End()))))
         .AddMethod(BareMethods.RunLocal, new UnaryServerMethod<byte[], byte[]>(RunLocalAsync))
@@ -33,6 +34,22 @@ internal sealed class BareService
             bytes += messages.Current.Length;
         }
 
+        return Count(bytes);
+    }
+
+    private static async Task<byte[]> KeptUploadAsync(IAsyncStreamReader<byte[]> messages, ServerCallContext context)
+    {
+        using var kept = new KeptBytes();
+        while (await messages.MoveNext(context.CancellationToken))
+        {
+            kept.Add(messages.Current);
+        }
+
+        return Count(kept.Length);
+    }
+
+    private static byte[] Count(long bytes)
+    {
         var answer = new byte[sizeof(long)];
         BinaryPrimitives.WriteInt64LittleEndian(answer, bytes);
         return answer;
