@@ -4,6 +4,7 @@ using Sconce.Engine.Execution;
 using Sconce.Engine.Modules;
 using Sconce.Engine.Snapshots;
 using Sconce.Engine.Tensors;
+using Sconce.Engine.Tests.Execution;
 using Sconce.Engine.Tests.Training;
 using Sconce.Engine.Training;
 using static Sconce.Engine.Tests.Execution.Testing;
@@ -11,7 +12,8 @@ using static TorchSharp.torch;
 
 namespace Sconce.Engine.Tests.Snapshots;
 
-/// <summary>Training goes on from a snapshot as if it had never stopped, bit for bit.</summary>
+/// <summary>Training goes on from a snapshot as if it had never stopped, bit for bit. One module here draws from the process's generator, so no other test may run beside.</summary>
+[Collection<ProcessWideCollection>]
 public sealed class ResumeTests
 {
     public static TheoryData<int, string> Optimizers => TrainingFixtures.Rows("optimizers");
