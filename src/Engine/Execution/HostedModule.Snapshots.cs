@@ -17,6 +17,9 @@ public sealed partial class HostedModule
     {
         ArgumentNullException.ThrowIfNull(policy);
         policy.Check();
+
+        // A policy that nothing follows would be a promise.
+        _ = _host.RequireDurable();
         return Change(ifGeneration, () => _state.SnapshotPolicy = policy, cancellationToken);
     }
 

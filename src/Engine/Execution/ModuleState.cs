@@ -14,7 +14,6 @@ namespace Sconce.Engine.Execution;
 internal sealed class ModuleState : IDisposable
 {
     private readonly HostServices _host;
-    private readonly RandomStream _random;
     private readonly MemoryCharge _weights;
     private readonly MemoryCharge _gradients;
     private ModuleSummary _summary = null!;
@@ -28,7 +27,7 @@ internal sealed class ModuleState : IDisposable
     /// <summary>Takes over a tree and the charge for it.</summary>
     public ModuleState(string name, ModuleTree tree, RandomStream random, MemoryCharge weights, HostServices host)
     {
-        (Name, Tree, _random, _weights, _host) = (name, tree, random, weights, host);
+        (Name, Tree, Random, _weights, _host) = (name, tree, random, weights, host);
         Created = host.Time.GetUtcNow();
         _gradients = new MemoryCharge(host.Ledger, MemoryUse.Gradients, "the gradients of module", name);
         Graphs = new GraphTable(name, host.Options, host.Time);
@@ -46,7 +45,7 @@ internal sealed class ModuleState : IDisposable
     public ModuleTree Tree { get; }
 
     /// <summary>Where its random numbers come from.</summary>
-    public RandomStream Random => _random;
+    public RandomStream Random { get; }
 
     /// <summary>When snapshots are taken by themselves. Whoever sets it has the module alone; it may be read from any thread.</summary>
     public SnapshotPolicy SnapshotPolicy { get; set; } = new();
@@ -166,7 +165,7 @@ internal sealed class ModuleState : IDisposable
     public bool MayDraw => Traits.AlwaysDraws || (Traits.Draws && AnyTraining) || AnyShapeless;
 
     /// <summary>Runs a forward, with the module's random stream where it may draw: only then must it wait for other modules that do.</summary>
-    public T Draw<T>(Func<T> forward) => MayDraw ? _random.Run(forward) : forward();
+    public T Draw<T>(Func<T> forward) => MayDraw ? Random.Run(forward) : forward();
 
     /// <summary>Runs what surely draws.</summary>
     /// <param name="work">The work.</param>
@@ -175,7 +174,7 @@ internal sealed class ModuleState : IDisposable
     {
         if (seed is not { } number)
         {
-            return _random.Run(work);
+            return Random.Run(work);
         }
 
         using var stream = new RandomStream();
@@ -184,7 +183,7 @@ internal sealed class ModuleState : IDisposable
     }
 
     /// <summary>Gives the module a random stream of its own.</summary>
-    public void Seed(long seed) => _random.Seed(seed);
+    public void Seed(long seed) => Random.Seed(seed);
 
     /// <summary>Values of parameters or buffers have changed: graphs recorded before are of a module that is no more.</summary>
     public void Stepped()
@@ -386,7 +385,6 @@ internal sealed class ModuleState : IDisposable
         var now = ((ulong)Math.Max(0, _host.Time.GetUtcNow().ToUnixTimeMilliseconds()) << 22) / 1000;
         (Created, SnapshotPolicy, Generation) = (facts.Created, facts.Policy, Math.Max(now, facts.Generation + 1));
         Steps = _stepsSaved = facts.Steps;
-        Traits = ModuleTraits.Of(Tree);
         Refresh();
     }
 
@@ -410,7 +408,7 @@ internal sealed class ModuleState : IDisposable
         _shared?.Dispose();
         Optimizers.Dispose();
         Tree.Dispose();
-        _random.Dispose();
+        Random.Dispose();
         _gradients.Dispose();
         _weights.Dispose();
     }

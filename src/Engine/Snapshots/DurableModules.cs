@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Diagnostics;
 using Microsoft.Extensions.Logging;
 using Sconce.Engine.Execution;
 using Sconce.Engine.Weights;
@@ -127,11 +128,11 @@ public sealed class DurableModules : IDisposable
         {
             cancellationToken.ThrowIfCancellationRequested();
             _progress = new(modules.Count, i - failed.Count, modules[i], new Dictionary<string, string>(failed));
-            var started = TimeProvider.System.GetTimestamp();
+            var started = Stopwatch.GetTimestamp();
             try
             {
                 var (restored, snapshot) = await RestoreAsync(modules[i], "", null, cancellationToken).ConfigureAwait(false);
-                Log.Restored(_log, i + 1, modules.Count, restored.Name, snapshot.Id, snapshot.Facts.Step, TimeProvider.System.GetElapsedTime(started));
+                Log.Restored(_log, i + 1, modules.Count, restored.Name, snapshot.Id, snapshot.Facts.Step, Stopwatch.GetElapsedTime(started));
             }
             catch (Exception exception) when (exception is not OperationCanceledException || !cancellationToken.IsCancellationRequested)
             {
@@ -172,9 +173,10 @@ public sealed class DurableModules : IDisposable
             return true;
         }
 
-        var start = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-        _writing[state.Name] = WriteAsync(start.Task, state.Name, image, "steps");
-        start.SetResult();
+        // Known before it runs: it takes itself away at its end.
+        var writing = new Task(() => WriteStep(state.Name, image));
+        _writing[state.Name] = writing;
+        writing.Start(TaskScheduler.Default);
         return true;
     }
 
@@ -232,14 +234,13 @@ public sealed class DurableModules : IDisposable
         }
     }
 
-    private async Task WriteAsync(Task start, string module, ModuleImage image, string reason)
+    private void WriteStep(string module, ModuleImage image)
     {
-        await start.ConfigureAwait(false);
         using (image)
         {
             try
             {
-                Write(module, image, reason, null, default);
+                Write(module, image, "steps", null, default);
             }
             catch (EngineException exception) when (exception.Error == EngineError.NotFound)
             {
@@ -247,7 +248,7 @@ public sealed class DurableModules : IDisposable
             }
             catch (Exception exception)
             {
-                Log.NotSaved(_log, exception, module, reason);
+                Log.NotSaved(_log, exception, module, "steps");
             }
             finally
             {
@@ -262,10 +263,10 @@ public sealed class DurableModules : IDisposable
             module,
             [
                 new(FactsPart, stream => FactsJson.Write(stream, image.Facts)),
-                new(WeightsPart, stream => Write(stream, image.Weights)),
+                new(WeightsPart, StateFiles.Writer(image.Weights, StateFileFormat.Safetensors)),
                 new(TrainingPart, stream =>
                 {
-                    Write(stream, image.Training);
+                    StateFiles.Writer(image.Training, StateFileFormat.Safetensors)(stream);
 
                     // Whoever deletes the module hereafter waits for this save to end, and then deletes the snapshot too.
                     CheckHeld(module, image);
@@ -292,20 +293,6 @@ public sealed class DurableModules : IDisposable
         if (!_host.Holds(module, image.Facts.Created))
         {
             throw EngineHost.ModuleNotFound(module);
-        }
-    }
-
-    private static void Write(Stream stream, StateSnapshot state)
-    {
-        const int Piece = 1 << 26;
-        var layout = SafetensorsLayout.Of(state.Entries);
-        stream.Write(layout.Header.Span);
-        foreach (var index in layout.Order)
-        {
-            for (var offset = 0L; offset < state.ByteLength(index); offset += Piece)
-            {
-                stream.Write(state.Read(index, offset, (int)Math.Min(Piece, state.ByteLength(index) - offset)).Span);
-            }
         }
     }
 

@@ -22,7 +22,7 @@ internal sealed class SnapshotCalls(EngineHost engine)
             Snapshots = { engine.Durable.List(request.Module).Select(ToSnapshot) },
             Damaged = { engine.Durable.Damaged.Select(damaged => new V1.DamagedSnapshot { Id = damaged.Id, Module = damaged.Module ?? "", Why = damaged.Why }) },
         };
-        if (request.Module.Length > 0 && engine.ListModules(request.Module).FirstOrDefault(module => module.Name == request.Module) is { } held)
+        if (engine.FindModule(request.Module) is { } held)
         {
             response.Policy = ToPolicy(held.SnapshotPolicy);
         }
@@ -46,8 +46,6 @@ internal sealed class SnapshotCalls(EngineHost engine)
 
     public async Task<V1.SetSnapshotPolicyResponse> SetPolicyAsync(V1.SetSnapshotPolicyRequest request, CancellationToken cancellationToken)
     {
-        // Asked for first: a policy that nothing follows would be a promise.
-        _ = engine.Durable;
         if (request.Policy is not { } policy)
         {
             throw EngineException.Invalid("policy", "is not set; give one, e.g. every_steps=100 or on_drain=true; an empty one takes no snapshots by itself");
