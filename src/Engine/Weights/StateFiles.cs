@@ -119,7 +119,7 @@ internal static class StateFiles
     };
 
     /// <summary>Prepares the writing of a file, so that what the format cannot hold is refused before there is a file.</summary>
-    /// <param name="state">What is written; it must last until then.</param>
+    /// <param name="state">What is written; it must last until then, and until a <see cref="WriteOnlyStream"/> that it was written to is disposed.</param>
     /// <param name="format">How.</param>
     /// <exception cref="EngineException">The format cannot hold a dtype or a key.</exception>
     public static Action<Stream> Writer(StateSnapshot state, StateFileFormat format)
@@ -138,7 +138,15 @@ internal static class StateFiles
                 var length = state.ByteLength(entry);
                 for (var offset = 0L; offset < length; offset += Piece)
                 {
-                    stream.Write(state.Read(entry, offset, (int)Math.Min(Piece, length - offset)).Span);
+                    var piece = state.Read(entry, offset, (int)Math.Min(Piece, length - offset)).Span;
+                    if (stream is WriteOnlyStream lasting)
+                    {
+                        lasting.WriteLasting(piece);
+                    }
+                    else
+                    {
+                        stream.Write(piece);
+                    }
                 }
             }
         };
