@@ -2,6 +2,7 @@ using Microsoft.Extensions.Logging;
 using Sconce.Engine.Catalog;
 using Sconce.Engine.Modules;
 using Sconce.Engine.PlugIns;
+using Sconce.Engine.Regions;
 using Sconce.Engine.Snapshots;
 using Sconce.Engine.Storage;
 using Sconce.Engine.Tensors;
@@ -14,12 +15,17 @@ public sealed partial class EngineHost : IAsyncDisposable
 {
     private static readonly TimeSpan SweepEvery = TimeSpan.FromSeconds(1);
 
+    // More would only share the disk, or the memory's bandwidth. A slow disk does not hold up what is in memory.
+    private static readonly SemaphoreSlim DiskTurns = new(2);
+    private static readonly SemaphoreSlim SharedMemoryTurns = new(2);
+
     private readonly ModuleTable _modules;
     private readonly Lock _draining = new();
     private readonly HostServices _services;
     private readonly Gate _gate;
     private readonly IdleMemory _idle;
     private readonly ModelFiles _files;
+    private readonly StateReading _sharedReading;
     private readonly ITimer _sweeper;
     private readonly DateTimeOffset _started;
     private readonly ILogger _log;
@@ -71,7 +77,9 @@ public sealed partial class EngineHost : IAsyncDisposable
         }
 
         _gate = new Gate(_services.Lanes, _services.Admission, "");
-        _files = new ModelFiles(options, ledger, _log, time);
+        _files = new ModelFiles(options, new StateReading(DiskTurns, ledger, _log, time), _log);
+        _sharedReading = new StateReading(SharedMemoryTurns, ledger, _log, time);
+        SharedRegions = new SharedRegionTable(options, ledger);
         _files.DeleteUnfinished();
         _idle = new IdleMemory(ledger, _services.Lanes);
         _sweeper = time.CreateTimer(static host => ((EngineHost)host!).Sweep(), this, SweepEvery, SweepEvery);
@@ -331,6 +339,7 @@ public sealed partial class EngineHost : IAsyncDisposable
             return;
         }
 
+        SharedRegions.Close();
         Sessions.EndAll();
         Tensors.Clear();
         foreach (var module in _modules.All)
