@@ -24,6 +24,13 @@ internal static partial class MemoryFile
     private const int Interrupted = 4;
     private const string Name = "sconce-region";
 
+    /// <summary>What memory of a size takes, which comes in pages.</summary>
+    public static long InPages(long bytes)
+    {
+        long page = Environment.SystemPageSize;
+        return (bytes + page - 1) / page * page;
+    }
+
     /// <summary>Makes memory of zeros.</summary>
     /// <param name="bytes">Its size, for ever.</param>
     /// <param name="cancellationToken">Looked at between pieces.</param>
@@ -68,7 +75,8 @@ internal static partial class MemoryFile
     {
         try
         {
-            Allocate(file, PunchHole | KeepSize, 0, bytes);
+            // The rest of the last page too: a part of a page would be cleared, and stay.
+            Allocate(file, PunchHole | KeepSize, 0, InPages(bytes));
         }
         catch (IOException)
         {

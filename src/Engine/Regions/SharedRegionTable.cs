@@ -120,9 +120,7 @@ public sealed class SharedRegionTable
         MemoryCharge? charge = null;
         try
         {
-            // Memory comes in pages.
-            long page = Environment.SystemPageSize;
-            charge = new MemoryCharge(_ledger, MemoryUse.SharedRegions, "a region of", "shared memory", (bytes + page - 1) / page * page);
+            charge = new MemoryCharge(_ledger, MemoryUse.SharedRegions, "a region of", "shared memory", MemoryFile.InPages(bytes));
             return new SharedRegion(RandomNumberGenerator.GetHexString(IdDigits, lowercase: true), Create(bytes, cancellationToken), bytes, charge, Forget, Unreserve);
         }
         catch

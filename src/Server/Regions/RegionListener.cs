@@ -39,14 +39,15 @@ internal sealed class RegionListener(EngineHost engine, SconceServerOptions opti
 
     public async Task StopAsync(CancellationToken cancellationToken)
     {
-        if (_socket is null)
+        // A server that was stopped is stopped again when it is disposed.
+        if (Interlocked.Exchange(ref _socket, null) is not { } socket)
         {
             return;
         }
 
         await _stop.CancelAsync().ConfigureAwait(false);
         await _accepting.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-        _socket.Dispose();
+        socket.Dispose();
 
         // Each connection gives its place back when its region is.
         for (var i = 0; i < options.Engine.MaxSharedRegions + Spare; i++)
