@@ -27,7 +27,9 @@ internal sealed class SafetensorsLayout
     /// <exception cref="ArgumentException">A tensor has its elements elsewhere, or the format cannot hold it.</exception>
     public static SafetensorsLayout Of(StateDict state)
     {
-        var order = state.OrderByDescending(entry => DataTypes.SizeOf(Checked(entry))).ToList();
+        foreach (var entry in state)
+            Check(entry);
+        var order = state.OrderByDescending(entry => DataTypes.SizeOf(entry.Value.DType)).ToList();
         var begins = new Dictionary<string, long>(StringComparer.Ordinal);
         var at = 0L;
         foreach (var (key, tensor) in order)
@@ -39,13 +41,12 @@ internal sealed class SafetensorsLayout
         return new SafetensorsLayout(Write(state, begins), [.. order.Select(entry => entry.Value)], at);
     }
 
-    private static DataType Checked(KeyValuePair<string, TensorData> entry)
+    private static void Check(KeyValuePair<string, TensorData> entry)
     {
         if (entry.Value.KeptId is not null || entry.Value.IsNone)
             throw new ArgumentException($"'{entry.Key}' is {entry.Value}; a state dict is loaded from tensors whose elements are here.");
         if (entry.Key == "__metadata__" || NameOf(entry.Value.DType) is null)
             throw new ArgumentException($"'{entry.Key}', {entry.Value}, cannot be held by the safetensors format that shared memory is loaded from; LoadStateDictAsync takes it.");
-        return entry.Value.DType;
     }
 
     private static byte[] Write(StateDict state, Dictionary<string, long> begins)
