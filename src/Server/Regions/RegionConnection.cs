@@ -6,7 +6,11 @@ using Sconce.Engine.Regions;
 namespace Sconce.Server.Regions;
 
 /// <summary>One caller of the socket for shared memory: a request, an answer, and then the region is the caller's until the connection ends, however that comes about.</summary>
-internal sealed class RegionConnection(Socket socket, SharedRegionTable regions, ILogger logger)
+/// <param name="socket">The connection; closed with it.</param>
+/// <param name="regions">Where regions come from.</param>
+/// <param name="making">As many as may be made at once: to clear gigabytes takes a thread for seconds.</param>
+/// <param name="logger">Where to log.</param>
+internal sealed class RegionConnection(Socket socket, SharedRegionTable regions, SemaphoreSlim making, ILogger logger)
 {
     private const uint Root = 0;
 
@@ -49,6 +53,12 @@ internal sealed class RegionConnection(Socket socket, SharedRegionTable regions,
 
     private async Task<SharedRegion?> AnswerAsync(CancellationToken stop)
     {
+        if (await ReadAsync(stop).ConfigureAwait(false) is not { } request)
+        {
+            return null;
+        }
+
+        // Not before the request is read: a caller that cannot send it all does not look for an answer.
         if (PosixSockets.UserOf(socket) is var user && !IsAllowed(user, PosixSockets.User))
         {
             RegionLog.NotAllowed(logger, user);
@@ -56,12 +66,8 @@ internal sealed class RegionConnection(Socket socket, SharedRegionTable regions,
             return null;
         }
 
-        if (await ReadAsync(stop).ConfigureAwait(false) is not { } request)
-        {
-            return null;
-        }
-
         SharedRegion region;
+        await making.WaitAsync(stop).ConfigureAwait(false);
         try
         {
             region = regions.Rent(RegionProtocol.ReadRequest(request), stop);
@@ -71,6 +77,10 @@ internal sealed class RegionConnection(Socket socket, SharedRegionTable regions,
             RegionLog.Refused(logger, refusal.Reason, refusal.Message);
             PosixSockets.TrySend(socket, RegionProtocol.Answer(refusal), null);
             return null;
+        }
+        finally
+        {
+            making.Release();
         }
 
         if (PosixSockets.TrySend(socket, RegionProtocol.Answer(region), region.File))

@@ -17,9 +17,12 @@ internal sealed class RegionListener(EngineHost engine, SconceServerOptions opti
 
     private const int Backlog = 128;
 
+    private const int MadeAtOnce = 2;
+
     private static readonly TimeSpan PauseAfterFailure = TimeSpan.FromSeconds(1);
 
     private readonly CancellationTokenSource _stop = new();
+    private readonly SemaphoreSlim _making = new(MadeAtOnce);
     private readonly SemaphoreSlim _places = new(options.Engine.MaxSharedRegions + Spare);
     private Socket? _socket;
     private Task _accepting = Task.CompletedTask;
@@ -58,7 +61,7 @@ internal sealed class RegionListener(EngineHost engine, SconceServerOptions opti
 
     public void Dispose()
     {
-        // Not the semaphore: a connection that a stop did not wait for still gives its place back.
+        // Not the semaphores: a connection that a stop did not wait for still gives its place back.
         _socket?.Dispose();
         _stop.Dispose();
     }
@@ -101,7 +104,7 @@ internal sealed class RegionListener(EngineHost engine, SconceServerOptions opti
     {
         try
         {
-            await new RegionConnection(caller, engine.SharedRegions, logger).ServeAsync(_stop.Token).ConfigureAwait(false);
+            await new RegionConnection(caller, engine.SharedRegions, _making, logger).ServeAsync(_stop.Token).ConfigureAwait(false);
         }
         finally
         {
