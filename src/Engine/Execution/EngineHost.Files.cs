@@ -6,6 +6,15 @@ namespace Sconce.Engine.Execution;
 /// <content>Weights in the operator's directories, and in shared memory.</content>
 public sealed partial class EngineHost
 {
+    // More would only share the disk, or the memory's bandwidth. A slow disk does not hold up what is in memory.
+    private static readonly SemaphoreSlim DiskTurns = new(2);
+    private static readonly SemaphoreSlim SharedMemoryTurns = new(2);
+
+    private readonly StateReading _sharedReading;
+
+    /// <summary>The regions of memory that this process and callers of its host both have.</summary>
+    public SharedRegionTable SharedRegions { get; }
+
     /// <summary>The files of the models directory that can be loaded, by name.</summary>
     /// <param name="prefix">Only names that begin with this; empty lists all.</param>
     /// <param name="cancellationToken">Stops looking.</param>
@@ -48,9 +57,6 @@ public sealed partial class EngineHost
         using var state = await hosted.GetStateAsync(selection, cancellationToken).ConfigureAwait(false);
         return await _files.WriteAsync(state, module, file, format, overwrite, cancellationToken).ConfigureAwait(false);
     }
-
-    /// <summary>The regions of memory that this process and callers of its host both have.</summary>
-    public SharedRegionTable SharedRegions { get; }
 
     /// <summary>
     /// Loads what a caller has put into a shared region into a module, all of it or nothing, as a file is loaded. Everything is copied before it is checked, so what the caller writes

@@ -15,17 +15,12 @@ public sealed partial class EngineHost : IAsyncDisposable
 {
     private static readonly TimeSpan SweepEvery = TimeSpan.FromSeconds(1);
 
-    // More would only share the disk, or the memory's bandwidth. A slow disk does not hold up what is in memory.
-    private static readonly SemaphoreSlim DiskTurns = new(2);
-    private static readonly SemaphoreSlim SharedMemoryTurns = new(2);
-
     private readonly ModuleTable _modules;
     private readonly Lock _draining = new();
     private readonly HostServices _services;
     private readonly Gate _gate;
     private readonly IdleMemory _idle;
     private readonly ModelFiles _files;
-    private readonly StateReading _sharedReading;
     private readonly ITimer _sweeper;
     private readonly DateTimeOffset _started;
     private readonly ILogger _log;
