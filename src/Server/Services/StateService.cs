@@ -11,6 +11,7 @@ using Sconce.Server.Streams;
 namespace Sconce.Server.Services;
 
 /// <summary>State dicts out and in, and snapshots.</summary>
+[BindServiceMethod(typeof(StateBinding), nameof(StateBinding.BindService))]
 internal sealed class StateService(
     EngineHost engine, RequestIdStore once, SnapshotCalls snapshots, SconceServerOptions options, DrainSignal drain, StateFileCalls files, UploadCalls uploads) : V1.StateService.StateServiceBase
 {
