@@ -76,6 +76,9 @@ internal sealed class StateService(
     public override Task<V1.LoadStateFileResponse> LoadStateFile(V1.LoadStateFileRequest request, ServerCallContext context) =>
         once.RunAsync(request, request.RequestId, files.LoadAsync, context.CancellationToken);
 
+    public override Task<V1.LoadStateSharedResponse> LoadStateShared(V1.LoadStateSharedRequest request, ServerCallContext context) =>
+        once.RunAsync(request, request.RequestId, files.LoadSharedAsync, context.CancellationToken);
+
     public override Task<V1.SaveStateFileResponse> SaveStateFile(V1.SaveStateFileRequest request, ServerCallContext context) =>
         once.RunAsync(request, request.RequestId, files.SaveAsync, context.CancellationToken);
 
