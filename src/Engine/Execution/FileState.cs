@@ -20,6 +20,9 @@ internal sealed class FileState : StateSource
     public override long TotalBytes { get; }
 
     /// <inheritdoc/>
+    internal override bool IsSole => true;
+
+    /// <inheritdoc/>
     public override string FieldOf(int entry) => _field;
 
     /// <summary>Reads tensors, after all of them have been charged.</summary>
