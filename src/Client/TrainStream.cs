@@ -40,9 +40,18 @@ public sealed class TrainStream : IAsyncDisposable
     /// <param name="inputs">Inputs of the module; leave their memory alone until the answer is there.</param>
     /// <param name="targets">What the loss takes after the module's outputs.</param>
     /// <param name="cancellationToken">Stops waiting; a step not yet sent is then never sent, one already sent may still be taken.</param>
-    public async Task<TrainStepResult> StepAsync(Inputs inputs, Inputs targets, CancellationToken cancellationToken = default)
+    public Task<TrainStepResult> StepAsync(Inputs inputs, Inputs targets, CancellationToken cancellationToken = default) =>
+        StepAsync(new TrainBatch(inputs, targets), cancellationToken);
+
+    /// <summary>Takes a step after the steps before it. Does not wait for their answers, only for a place in the pipeline.</summary>
+    /// <param name="batch">Inputs and targets, and where the step may have to be repeated later, its id.</param>
+    /// <param name="cancellationToken">Stops waiting; a step not yet sent is then never sent, one already sent may still be taken.</param>
+    public async Task<TrainStepResult> StepAsync(TrainBatch batch, CancellationToken cancellationToken = default)
     {
-        var step = _module.NewTrainStep(inputs, targets, _loss, _options);
+        ArgumentNullException.ThrowIfNull(batch);
+        var step = _module.NewTrainStep(batch.Inputs, batch.Targets, _loss, _options);
+        if (batch.RequestId is { } id)
+            step.RequestId = id;
         TrainStreamRequest Request(ulong id) => new() { Id = id, Step = step, StopOnError = _stopOnError };
         var response = await _pipeline.SendAsync(Request, cancellationToken).ConfigureAwait(false);
         return TrainStepResult.From(response.Step);

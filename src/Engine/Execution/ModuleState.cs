@@ -91,7 +91,7 @@ internal sealed class ModuleState : IDisposable
     public bool AnyShapeless { get; private set; }
 
     /// <summary>The summary as of the last change. May be read from any thread.</summary>
-    public ModuleSummary Summary => Volatile.Read(ref _summary) with { Generation = Generation, LiveGraphs = Graphs.Count };
+    public ModuleSummary Summary => Volatile.Read(ref _summary) with { Generation = Generation, LiveGraphs = Graphs.Count, Steps = Steps, DurableSteps = _host.Durable?.DurableSteps(Name) };
 
     /// <summary>Whether the module was deleted: read it while its gate is held.</summary>
     public bool IsDeleted => _deleted;

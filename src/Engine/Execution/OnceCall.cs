@@ -30,8 +30,11 @@ public abstract class OnceCall
     /// <summary>Where it is noted. Belongs to <see cref="OnceCalls"/>.</summary>
     internal LinkedListNode<OnceCall>? Node { get; set; }
 
-    /// <summary>Whether its answer was forgotten. Belongs to <see cref="OnceCalls"/>.</summary>
+    /// <summary>Whether its answer was forgotten, or is never to be. Belongs to <see cref="OnceCalls"/>.</summary>
     internal bool IsForgotten { get; set; }
+
+    /// <summary>Whether it has its module's turn. Belongs to <see cref="OnceCalls"/>.</summary>
+    internal bool IsInTurn { get; set; }
 
     /// <summary>Runs what does the call: what the engine is asked within it is this call's.</summary>
     /// <typeparam name="T">The answer.</typeparam>
@@ -55,8 +58,11 @@ public abstract class OnceCall
     /// <summary>It has changed its module.</summary>
     internal void Done() => _isDone = true;
 
-    /// <summary>Its answer is remembered no longer, or never will be: no snapshot holds it from now on.</summary>
+    /// <summary>Its answer is remembered no longer: no snapshot holds it from now on.</summary>
     protected void Forget() => OnceCalls.Forget(this);
+
+    /// <summary>Its answer is never to be remembered. Where it has changed its module all the same, or still does, there is no snapshot of that.</summary>
+    protected void Abandon() => OnceCalls.Abandon(this);
 }
 
 /// <summary>A call with its answer, as a snapshot holds it.</summary>

@@ -29,7 +29,7 @@ internal sealed class OnceCalls
             // One that was forgotten before it came here would stay for ever.
             if (!call.IsForgotten && call.Node?.List != _calls)
             {
-                call.Node?.List?.Remove(call.Node);
+                Remove(call);
                 call.Node = _calls.AddLast(call);
             }
         }
@@ -55,7 +55,12 @@ internal sealed class OnceCalls
             return work();
         }
 
-        Add(call);
+        lock (Noting)
+        {
+            Add(call);
+            call.IsInTurn = true;
+        }
+
         _turn = call;
         try
         {
@@ -66,6 +71,14 @@ internal sealed class OnceCalls
         finally
         {
             _turn = null;
+            lock (Noting)
+            {
+                call.IsInTurn = false;
+                if (call.IsForgotten && !call.IsDone)
+                {
+                    Remove(call);
+                }
+            }
         }
     }
 
@@ -78,8 +91,26 @@ internal sealed class OnceCalls
         lock (Noting)
         {
             call.IsForgotten = true;
-            call.Node?.List?.Remove(call.Node);
-            call.Node = null;
+            Remove(call);
         }
+    }
+
+    /// <summary>The call's answer is never to be remembered. One that is done, or may yet be, stays: it tells snapshots that they must not be.</summary>
+    public static void Abandon(OnceCall call)
+    {
+        lock (Noting)
+        {
+            call.IsForgotten = true;
+            if (!call.IsInTurn && !call.IsDone)
+            {
+                Remove(call);
+            }
+        }
+    }
+
+    private static void Remove(OnceCall call)
+    {
+        call.Node?.List?.Remove(call.Node);
+        call.Node = null;
     }
 }

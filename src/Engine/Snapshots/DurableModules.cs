@@ -149,6 +149,9 @@ public sealed class DurableModules : IDisposable
         _restoring = false;
     }
 
+    /// <summary>Steps of a module as they are in its newest snapshot, and so after a crash; null where it has none.</summary>
+    internal long? DurableSteps(string module) => _store.Newest(module)?.Facts.Step;
+
     /// <summary>Whether a name belongs to a module that is on disk, so that no other may be made under it.</summary>
     internal bool HasSnapshots(string module) => _store.List(module).Count > 0;
 

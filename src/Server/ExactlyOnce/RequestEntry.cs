@@ -86,7 +86,7 @@ internal sealed class RequestEntry(string id, Fingerprint fingerprint) : OnceCal
     public void Drop(RequestOutcome now)
     {
         Finish(now, now, isKept: false);
-        Forget();
+        Abandon();
     }
 
     /// <summary>The store forgets it.</summary>
