@@ -9,7 +9,8 @@ namespace Sconce.Client;
 /// </summary>
 /// <remarks>
 /// Where the connection fails the stream opens again and repeats the steps that had no answer under their first ids, so that none is taken
-/// twice.
+/// twice; not so with a server that has started anew since the first answer, and may have lost steps before them: then it ends with a
+/// <see cref="SconceServerRestartedException"/>.
 /// So it does where the server's queue is full, unless steps go on after an error: then the step throws
 /// <see cref="SconceResourceExhaustedException"/>, since those behind it may have been taken. <see cref="CallSettings.Timeout"/> limits each step.
 /// Disposing cancels what has no answer (steps already sent may still be taken); <see cref="CompleteAsync"/> waits for it.
@@ -33,7 +34,7 @@ public sealed class TrainStream : IAsyncDisposable
         // A step repeated after those behind it would be out of order; one that stops the stream has none of them taken.
         _pipeline = new(
             rpc, nameof(TrainStream), rpc.Training.TrainStream, response => (response.Id, response.Error), maxInFlight, module.Timeout, mayOvertake: false,
-            failsAlone: !stopOnError);
+            failsAlone: !stopOnError, module.IfInstance, staysWithFirst: true);
     }
 
     /// <summary>Takes a step after the steps before it. Does not wait for their answers, only for a place in the pipeline.</summary>

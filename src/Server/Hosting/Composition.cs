@@ -62,6 +62,7 @@ internal static class Composition
     {
         services
             .AddSingleton<ErrorFunnel>()
+            .AddSingleton<ServerInstance>()
             .AddSingleton<EarlyFailures>()
             .AddSingleton<RequestIdStore>()
             .AddSingleton<Pipeline>()

@@ -128,6 +128,26 @@ public sealed class ReplayTests : IDisposable
         Assert.Equal(2UL, (await again.Modules.GetModuleAsync(new() { Module = "m" })).Module.Steps);
     }
 
+    [Fact]
+    public async Task A_call_that_is_bound_to_another_start_of_the_server_is_refused_before_it_does_anything()
+    {
+        var server = await StartAsync();
+        var instance = (await server.Host.GetHostAsync(new())).Instance;
+        using var call = server.Host.GetHostAsync(new());
+        Assert.Equal(instance, (await call.ResponseHeadersAsync).GetValue("sconce-instance"));
+        var bound = new Metadata { { "sconce-instance", instance } };
+        await server.Modules.CreateModuleAsync(new() { Module = "m", Spec = Make.Linear(1, 1) }, bound);
+        await server.DisposeAsync();
+
+        await using var again = await StartAsync();
+        Assert.NotEqual(instance, (await again.Host.GetHostAsync(new())).Instance);
+        var refused = (await Refused.OfAsync(again.Modules.CreateModuleAsync(new() { Module = "m", Spec = Make.Linear(1, 1) }, bound).ResponseAsync)).Is(StatusCode.Aborted);
+        Assert.Equal("SERVER_RESTARTED", refused.Reason);
+        using var stream = again.Training.TrainStream(bound);
+        (await Refused.OfAsync(stream.ResponseStream.MoveNext(default))).Is(StatusCode.Aborted);
+        Assert.Empty((await again.Modules.ListModulesAsync(new())).Modules);
+    }
+
     private Task<RunningServer> StartAsync() => RunningServer.StartAsync(options => options.Engine.Data = _data);
 
     private static async Task TrainableAsync(RunningServer server)
