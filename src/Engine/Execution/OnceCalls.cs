@@ -27,10 +27,9 @@ internal sealed class OnceCalls
         lock (Noting)
         {
             // One that was forgotten before it came here would stay for ever.
-            if (!call.IsForgotten && call.Node?.List != _calls)
+            if (!call.IsForgotten)
             {
-                Remove(call);
-                call.Node = _calls.AddLast(call);
+                Append(call);
             }
         }
     }
@@ -57,8 +56,9 @@ internal sealed class OnceCalls
 
         lock (Noting)
         {
-            Add(call);
+            // Also where the host has told its caller in this moment that it stops: what it changes must not be saved then.
             call.IsInTurn = true;
+            Append(call);
         }
 
         _turn = call;
@@ -105,6 +105,15 @@ internal sealed class OnceCalls
             {
                 Remove(call);
             }
+        }
+    }
+
+    private void Append(OnceCall call)
+    {
+        if (call.Node?.List != _calls)
+        {
+            Remove(call);
+            call.Node = _calls.AddLast(call);
         }
     }
 
