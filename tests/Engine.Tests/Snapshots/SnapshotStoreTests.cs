@@ -181,6 +181,25 @@ public sealed class SnapshotStoreTests : IDisposable
     }
 
     [Fact]
+    public async Task Saves_come_in_the_order_of_their_places_whichever_thread_comes_first()
+    {
+        using var store = Open();
+        var (first, left, last) = (store.TakePlace("m"), store.TakePlace("m"), store.TakePlace("m"));
+        var later = Task.Run(() => store.Save(last, SnapshotLedger.Parts(3), Facts, 9));
+
+        // Left before its turn: those behind it wait for the first one still.
+        left.Dispose();
+        Assert.False(last.Turn.IsCompleted);
+        Assert.Equal(1, store.Save(first, SnapshotLedger.Parts(1), Facts, 9).Sequence);
+        Assert.False(last.Turn.IsCompleted);
+        first.Dispose();
+        first.Dispose();
+        Assert.Equal(2, (await later).Sequence);
+        last.Dispose();
+        Assert.Equal(3, store.Save("m", SnapshotLedger.Parts(1), Facts, 9).Sequence);
+    }
+
+    [Fact]
     public void Many_threads_save_delete_and_read_at_once()
     {
         using var store = Open();
