@@ -141,5 +141,8 @@ public sealed class ReplayTests : IDisposable
 
     // The loss falls with every output: the gradient of each weight is the input, which is the step's number.
     private static TrainBatch Batch(int step) => new(
-        TensorData.Create(Enumerable.Repeat((float)step, 8).ToArray(), 1, 8), TensorData.Create(Enumerable.Repeat(-1e30f, 8).ToArray(), 1, 8)) { RequestId = $"step-{step}" };
+        TensorData.Create(Enumerable.Repeat((float)step, 8).ToArray(), 1, 8), TensorData.Create(Enumerable.Repeat(-1e30f, 8).ToArray(), 1, 8))
+    {
+        RequestId = $"step-{step}",
+    };
 }
