@@ -59,6 +59,9 @@ internal sealed class Rpc
     /// <summary>The channel's limit on a message that is sent; null where it has none, or it is not known.</summary>
     public int? MaxSendBytes { get; }
 
+    /// <summary>Where the server hands out shared memory; null where nobody has said.</summary>
+    public string? SharedMemorySocket => string.IsNullOrEmpty(_options.SharedMemorySocket) ? null : _options.SharedMemorySocket;
+
     /// <summary>How long a call may take that says nothing else.</summary>
     public TimeSpan? Timeout => _options.Timeout;
 

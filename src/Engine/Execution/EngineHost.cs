@@ -2,6 +2,7 @@ using Microsoft.Extensions.Logging;
 using Sconce.Engine.Catalog;
 using Sconce.Engine.Modules;
 using Sconce.Engine.PlugIns;
+using Sconce.Engine.Regions;
 using Sconce.Engine.Snapshots;
 using Sconce.Engine.Storage;
 using Sconce.Engine.Tensors;
@@ -71,7 +72,9 @@ public sealed partial class EngineHost : IAsyncDisposable
         }
 
         _gate = new Gate(_services.Lanes, _services.Admission, "");
-        _files = new ModelFiles(options, ledger, _log, time);
+        _files = new ModelFiles(options, new StateReading(DiskTurns, ledger, _log, time), _log);
+        _sharedReading = new StateReading(SharedMemoryTurns, ledger, _log, time);
+        SharedRegions = new SharedRegionTable(options, ledger);
         _files.DeleteUnfinished();
         _idle = new IdleMemory(ledger, _services.Lanes);
         _sweeper = time.CreateTimer(static host => ((EngineHost)host!).Sweep(), this, SweepEvery, SweepEvery);
@@ -342,6 +345,7 @@ public sealed partial class EngineHost : IAsyncDisposable
             return;
         }
 
+        SharedRegions.Close();
         Sessions.EndAll();
         Tensors.Clear();
         foreach (var module in _modules.All)

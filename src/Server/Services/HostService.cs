@@ -32,6 +32,7 @@ internal sealed class HostService(EngineHost engine, SconceServerOptions options
                 UsedBytes = (ulong)host.Memory.UsedBytes,
                 GraphBytes = (ulong)host.Memory.GraphBytes,
                 KeptTensorBytes = (ulong)host.Memory.KeptTensorBytes,
+                SharedRegionBytes = (ulong)host.Memory.SharedRegionBytes,
                 ResidentBytes = (ulong)host.Memory.ResidentBytes,
             },
             LibtorchVersion = host.LibtorchVersion,
