@@ -98,6 +98,12 @@ public sealed partial class EngineHost : IAsyncDisposable
     /// </summary>
     public bool IsBusy => _services.Admission.IsBusy;
 
+    /// <summary>
+    /// Takes the calls that a restored module's snapshot holds up again: remembers their answers, or refuses all of them with an <see cref="EngineException"/>. Null where
+    /// nobody remembers answers; then they are lost.
+    /// </summary>
+    public Func<IReadOnlyList<RememberedCall>, IReadOnlyList<OnceCall>>? Recall { get; init; }
+
     /// <summary>What is used of the interface.</summary>
     public ApiUsage Usage => _services.Usage;
 
@@ -129,6 +135,7 @@ public sealed partial class EngineHost : IAsyncDisposable
     {
         ArgumentNullException.ThrowIfNull(spec);
         Ids.Check(name, "module");
+        var once = OnceCall.Current;
         Reserve(name);
         try
         {
@@ -148,9 +155,11 @@ public sealed partial class EngineHost : IAsyncDisposable
             }, cancellationToken).ConfigureAwait(false);
             if (initial is not null)
             {
-                await BeginWithAsync(module, initial, given, cancellationToken).ConfigureAwait(false);
+                // Until it has all of its weights there is no module.
+                await OnceCall.ApartAsync(() => BeginWithAsync(module, initial, given, cancellationToken)).ConfigureAwait(false);
             }
 
+            module.State.Calls.Made(once);
             return _modules.Publish(module);
         }
         catch
@@ -235,6 +244,7 @@ public sealed partial class EngineHost : IAsyncDisposable
     {
         Ids.Check(copy, "copy");
         var module = GetModule(name);
+        var once = OnceCall.Current;
         Reserve(copy);
         try
         {
@@ -252,6 +262,7 @@ public sealed partial class EngineHost : IAsyncDisposable
                         hosted.State.Hooks.CopyFrom(module.State.Hooks);
                     }
 
+                    hosted.State.Calls.Made(once);
                     return hosted;
                 }
                 catch

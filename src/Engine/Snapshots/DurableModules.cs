@@ -24,6 +24,9 @@ public sealed class DurableModules : IDisposable
     private const string WeightsPart = "weights.safetensors";
     private const string TrainingPart = "training.safetensors";
 
+    // Only where a module has calls with an id; in snapshots of the time before these were kept there is none.
+    private const string RequestsPart = "requests.json";
+
     // Each takes the memory of a copy and waits for the disk.
     private const int DrainedAtOnce = 4;
 
@@ -146,6 +149,9 @@ public sealed class DurableModules : IDisposable
         _progress = new(modules.Count, modules.Count - failed.Count, "", failed);
         _restoring = false;
     }
+
+    /// <summary>Steps of a module as they are in its newest snapshot, and so after a crash; null where it has none.</summary>
+    internal long? DurableSteps(string module) => _store.Newest(module)?.Facts.Step;
 
     /// <summary>Whether a name belongs to a module that is on disk, so that no other may be made under it.</summary>
     internal bool HasSnapshots(string module) => _store.List(module).Count > 0;
@@ -271,10 +277,12 @@ public sealed class DurableModules : IDisposable
     private SnapshotInfo Write(ModuleCopy copy, string reason, int? keepLast, CancellationToken cancellationToken)
     {
         var (module, image) = (copy.Place.Module, copy.Image);
+        var calls = AnsweredCalls.Of(image, cancellationToken);
         var info = _store.Save(
             copy.Place,
             [
                 new(FactsPart, stream => FactsJson.Write(stream, image.Facts)),
+                .. calls.Count > 0 ? (SnapshotPart[])[new(RequestsPart, stream => RequestsJson.Write(stream, calls.Select(call => call.Remember())))] : [],
                 new(WeightsPart, StateFiles.Writer(image.Weights, StateFileFormat.Safetensors)),
                 new(TrainingPart, stream =>
                 {
@@ -333,13 +341,25 @@ public sealed class DurableModules : IDisposable
         var facts = FactsJson.Read(text);
         using var weights = Tensors(content, WeightsPart);
         using var training = Tensors(content, TrainingPart);
+        var calls = Calls(content);
         if (content.Info.Module != module)
         {
-            // When the other one is saved is not this one's matter.
-            facts = facts with { Policy = new SnapshotPolicy() };
+            // When the other one is saved is not this one's matter, and what was called on it says nothing of this one.
+            (facts, calls) = (facts with { Policy = new SnapshotPolicy() }, []);
         }
 
-        return await _host.RestoreModuleAsync(module, new ImageReader(facts, weights, training), ifGeneration, cancellationToken).ConfigureAwait(false);
+        return await _host.RestoreModuleAsync(module, new ImageReader(facts, weights, training, calls), ifGeneration, cancellationToken).ConfigureAwait(false);
+    }
+
+    private static IReadOnlyList<RememberedCall> Calls(SnapshotContent content)
+    {
+        if (content.Info.Parts.All(part => part.Name != RequestsPart))
+        {
+            return [];
+        }
+
+        using var text = content.Open(RequestsPart);
+        return RequestsJson.Read(text);
     }
 
     private sealed record ModuleCopy(ModuleImage Image, SnapshotPlace Place) : IDisposable

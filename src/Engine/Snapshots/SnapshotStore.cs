@@ -130,6 +130,24 @@ internal sealed class SnapshotStore : IDisposable
         }
     }
 
+    /// <summary>The newest snapshot of a module; null where it has none. As <see cref="List"/>, without making a list: it is asked with every summary.</summary>
+    public SnapshotInfo? Newest(string module)
+    {
+        SnapshotInfo? newest = null;
+        lock (_gate)
+        {
+            foreach (var snapshot in _snapshots.Values)
+            {
+                if (snapshot.Module == module && (newest is null || snapshot.Sequence > newest.Sequence))
+                {
+                    newest = snapshot;
+                }
+            }
+        }
+
+        return newest;
+    }
+
     /// <summary>The modules that have snapshots, by name.</summary>
     public IReadOnlyList<string> Modules() => [.. List().Select(snapshot => snapshot.Module).Distinct(StringComparer.Ordinal)];
 

@@ -29,7 +29,7 @@ internal static class Composition
         builder.Services
             .AddSingleton(options)
             .AddSingleton(TimeProvider.System)
-            .AddSingleton(services => new EngineHost(options.Engine, services.GetRequiredService<ILoggerFactory>()))
+            .AddSingleton(services => new EngineHost(options.Engine, services.GetRequiredService<ILoggerFactory>()) { Recall = services.GetRequiredService<RequestIdStore>().Recall })
             .AddLifetime(options)
             .AddGrpcServices(options);
         return builder;
@@ -65,6 +65,7 @@ internal static class Composition
     {
         services
             .AddSingleton<ErrorFunnel>()
+            .AddSingleton<ServerInstance>()
             .AddSingleton<EarlyFailures>()
             .AddSingleton<RequestIdStore>()
             .AddSingleton<Pipeline>()
