@@ -1,3 +1,4 @@
+using System.Buffers;
 using Sconce.Engine.Tensors;
 using Sconce.Engine.Weights;
 using static TorchSharp.torch;
@@ -91,13 +92,14 @@ public sealed unsafe class StateUpload : StateSource
     /// <param name="data">The piece.</param>
     public void Write(int entry, long offset, ReadOnlySpan<byte> data)
     {
-        ObjectDisposedException.ThrowIf(IsDisposed, this);
-        ArgumentOutOfRangeException.ThrowIfNegative(offset);
-        ArgumentOutOfRangeException.ThrowIfGreaterThan(data.Length, _lengths[entry] - offset, nameof(data));
-        _charge.Resize(_listed + _received + data.Length);
-        _received += data.Length;
-        Allocate(entry);
-        data.CopyTo(new Span<byte>((byte*)_addresses[entry] + offset, data.Length));
+        data.CopyTo(Room(entry, offset, data.Length));
+        _written[entry] += data.Length;
+    }
+
+    /// <inheritdoc cref="Write(int, long, ReadOnlySpan{byte})"/>
+    public void Write(int entry, long offset, in ReadOnlySequence<byte> data)
+    {
+        data.CopyTo(Room(entry, offset, checked((int)data.Length)));
         _written[entry] += data.Length;
     }
 
@@ -143,6 +145,17 @@ public sealed unsafe class StateUpload : StateSource
         }
 
         return complete;
+    }
+
+    private Span<byte> Room(int entry, long offset, int length)
+    {
+        ObjectDisposedException.ThrowIf(IsDisposed, this);
+        ArgumentOutOfRangeException.ThrowIfNegative(offset);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(length, _lengths[entry] - offset, nameof(length));
+        _charge.Resize(_listed + _received + length);
+        _received += length;
+        Allocate(entry);
+        return new Span<byte>((byte*)_addresses[entry] + offset, length);
     }
 
     // Not before the first byte: a manifest alone must not make the host touch gigabytes.

@@ -4,14 +4,13 @@ using Grpc.Core;
 namespace Sconce.Server.Streams;
 
 /// <summary>
-/// Reads the messages of LoadStateDict as the generated code does, except that the bytes of a chunk come into a <see cref="ChunkBlock"/>: the generated code makes a new array
-/// for each, which at weights' size costs more than all else that is done with the bytes.
+/// Reads the messages of LoadStateDict as the generated code does, except that the bytes of a chunk go to the <see cref="ChunkSink"/> that there is: the generated code makes a
+/// new array for each, which at weights' size costs more than all else that is done with the bytes.
 /// </summary>
 internal static class ChunkMarshaller
 {
-    // Below, an array of its own is cheap; above, the pool would keep too much.
+    // Below, an array of its own is cheap.
     private const int Least = 64 * 1024;
-    private const int Most = 5 << 20;
 
     // Tags as of https://protobuf.dev/programming-guides/encoding: the field's number, three bits up, and the kind of value.
     private const byte Varint = 0;
@@ -21,16 +20,25 @@ internal static class ChunkMarshaller
     private const byte OffsetTag = (V1.StateChunk.OffsetFieldNumber << 3) | Varint;
     private const byte DataTag = (V1.StateChunk.DataFieldNumber << 3) | Bytes;
 
-    /// <summary>A message of the stream. <see cref="ChunkBlock.GiveBack"/> is to be called with the bytes of a chunk.</summary>
+    /// <summary>A message of the stream; one whose bytes were taken is a chunk without them.</summary>
     public static V1.LoadStateDictRequest Read(DeserializationContext context) => Read(context.PayloadAsReadOnlySequence());
 
     /// <inheritdoc cref="Read(DeserializationContext)"/>
-    public static V1.LoadStateDictRequest Read(ReadOnlySequence<byte> message) =>
-        message.Length is >= Least and <= Most && Chunk(message) is { } chunk ? new V1.LoadStateDictRequest { Chunk = chunk } : V1.LoadStateDictRequest.Parser.ParseFrom(message);
+    public static V1.LoadStateDictRequest Read(ReadOnlySequence<byte> message)
+    {
+        if (message.Length < Least || ChunkSink.Current is not { } sink || Chunk(message, out var data) is not { } chunk)
+        {
+            return V1.LoadStateDictRequest.Parser.ParseFrom(message);
+        }
+
+        sink.Take(chunk.Entry, chunk.Offset, data);
+        return new V1.LoadStateDictRequest { Chunk = chunk };
+    }
 
     // Null where the message is anything but what every writer makes of a chunk, its bytes last: the generated code knows what to do with it.
-    private static V1.StateChunk? Chunk(ReadOnlySequence<byte> message)
+    private static V1.StateChunk? Chunk(ReadOnlySequence<byte> message, out ReadOnlySequence<byte> data)
     {
+        data = default;
         var reader = new SequenceReader<byte>(message);
         if (!reader.TryRead(out var tag) || tag != ChunkTag || !TryReadVarint(ref reader, out var length) || length != (ulong)reader.Remaining)
         {
@@ -50,7 +58,7 @@ internal static class ChunkMarshaller
             }
             else if (tag == DataTag && value == (ulong)reader.Remaining)
             {
-                chunk.Data = ChunkBlock.Of(reader.UnreadSequence);
+                data = reader.UnreadSequence;
                 return chunk;
             }
             else

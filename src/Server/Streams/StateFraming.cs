@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.IO.Hashing;
 using Sconce.Engine;
 
@@ -31,6 +32,25 @@ internal sealed class StateFraming(IReadOnlyList<long> lengths)
     /// <summary>Takes the next chunk, or refuses it with the offset that was expected.</summary>
     public void Accept(uint entry, ulong offset, ReadOnlySpan<byte> data)
     {
+        Check(entry, offset, data.Length);
+        _hash.Append(data);
+        Advance(data.Length);
+    }
+
+    /// <inheritdoc cref="Accept(uint, ulong, ReadOnlySpan{byte})"/>
+    public void Accept(uint entry, ulong offset, in ReadOnlySequence<byte> data)
+    {
+        Check(entry, offset, data.Length);
+        foreach (var piece in data)
+        {
+            _hash.Append(piece.Span);
+        }
+
+        Advance(data.Length);
+    }
+
+    private void Check(uint entry, ulong offset, long length)
+    {
         if (IsComplete)
         {
             throw Bad("chunk", $"tensor {entry} offset {offset} came after the last byte of the last tensor");
@@ -41,26 +61,29 @@ internal sealed class StateFraming(IReadOnlyList<long> lengths)
             throw Bad("chunk", $"tensor {entry} offset {offset} came; expected tensor {_entry} offset {_offset}: chunks come in the manifest's order without gap or repeat");
         }
 
-        if (data.IsEmpty)
+        if (length == 0)
         {
             throw Bad("chunk.data", $"is empty at tensor {_entry} offset {_offset}; send at least one byte");
         }
 
         var room = lengths[_entry] - _offset;
-        if (data.Length > room)
+        if (length > room)
         {
-            throw Bad("chunk.data", $"has {data.Length} bytes at tensor {_entry} offset {_offset}, but only {room} of its {lengths[_entry]} bytes are missing");
+            throw Bad("chunk.data", $"has {length} bytes at tensor {_entry} offset {_offset}, but only {room} of its {lengths[_entry]} bytes are missing");
         }
 
-        _hash.Append(data);
-        _offset += data.Length;
+    }
+
+    private void Advance(long length)
+    {
+        _offset += length;
         if (_offset == lengths[_entry])
         {
             _entry = Next(lengths, _entry);
             _offset = 0;
         }
 
-        Volatile.Write(ref _place, new Place(_entry, _offset, _place.Received + data.Length));
+        Volatile.Write(ref _place, new Place(_entry, _offset, _place.Received + length));
     }
 
     /// <summary>Checks the end: nothing missing, and the digest as declared where one is.</summary>

@@ -59,7 +59,6 @@ internal sealed class UploadReader<T>(
             if (chunkOf(message) is { } chunk && (skipped += chunk.Data.Length) <= most)
             {
                 CheckRate(chunk.Data.Length);
-                ChunkBlock.GiveBack(chunk.Data);
             }
             else if (endOf(message) is { } end && await NextAsync().ConfigureAwait(false) is null)
             {
@@ -82,10 +81,17 @@ internal sealed class UploadReader<T>(
 
     private async Task<ulong> ReceiveAsync(StateFraming framing, StateUpload? upload, bool canOverlap)
     {
-        while (await NextAsync().ConfigureAwait(false) is { } message)
+        var sink = upload is null ? null : new ChunkSink(framing, upload);
+        while (await NextAsync(canOverlap ? null : sink).ConfigureAwait(false) is { } message)
         {
             if (chunkOf(message) is { } chunk)
             {
+                if (!canOverlap && sink?.Took() is > 0 and var taken)
+                {
+                    CheckRate(taken);
+                    continue;
+                }
+
                 var known = canOverlap ? Known(framing, upload!, chunk) : 0;
                 CheckRate(chunk.Data.Length);
                 if (known == 0 || known < chunk.Data.Length)
@@ -95,8 +101,6 @@ internal sealed class UploadReader<T>(
                     framing.Accept(chunk.Entry, chunk.Offset + (ulong)known, chunk.Data.Span[known..]);
                     upload?.Write((int)chunk.Entry, (long)chunk.Offset + known, chunk.Data.Span[known..]);
                 }
-
-                ChunkBlock.GiveBack(chunk.Data);
             }
             else if (endOf(message) is { } end)
             {
@@ -129,8 +133,9 @@ internal sealed class UploadReader<T>(
 
     private string Remains => _isKept ? $"what came is kept for {options.UploadTtl.TotalSeconds:0.###} s under its upload_id" : "nothing is kept";
 
-    private async Task<T?> NextAsync()
+    private async Task<T?> NextAsync(ChunkSink? sink = null)
     {
+        sink?.Use();
         var started = Stopwatch.GetTimestamp();
         _silence.CancelAfter(options.StreamIdleTimeout);
         try
