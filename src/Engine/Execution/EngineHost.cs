@@ -48,7 +48,7 @@ public sealed partial class EngineHost : IAsyncDisposable
         time ??= TimeProvider.System;
         _log = (loggers ?? Microsoft.Extensions.Logging.Abstractions.NullLoggerFactory.Instance).CreateLogger<EngineHost>();
         _started = time.GetUtcNow();
-        var plugIns = PlugInTypes.Load(options.PluginDir, _log);
+        var plugIns = PlugInTypes.Load(options.PluginDir, _log).With(new Weights.Script.ScriptTypes(options));
         var ledger = new MemoryLedger(options);
         var sessions = new SessionTable(options, time);
         _services = new HostServices(
@@ -70,7 +70,7 @@ public sealed partial class EngineHost : IAsyncDisposable
     public EngineOptions Options => _services.Options;
 
     /// <summary>What can be built or called by name here: the catalogue, and the module types of plug-ins.</summary>
-    public IReadOnlyList<CatalogType> Types => [.. ModuleCatalog.Types, .. _services.PlugIns.Descriptions];
+    public IReadOnlyList<CatalogType> Types => [.. ModuleCatalog.Types, .. _services.PlugIns.Descriptions, .. _services.PlugIns.Scripts!.Descriptions];
 
     /// <summary>The memory that is charged.</summary>
     public MemoryLedger Ledger => _services.Ledger;
@@ -118,6 +118,7 @@ public sealed partial class EngineHost : IAsyncDisposable
         Reserve(name);
         try
         {
+            await _services.PlugIns.Scripts!.PrepareAsync(spec, cancellationToken).ConfigureAwait(false);
             using var given = initial is { Tensors.Count: > 0 } ? new MessageState(_services, name, initial.Tensors) : null;
             var module = await Run(() =>
             {

@@ -89,6 +89,23 @@ public sealed class EngineOptions
     /// should be able to write there.</summary>
     public string PluginDir { get; set; } = "";
 
+    /// <summary>Directory of TorchScript files that callers may make modules of by name; empty makes none. It is code that the server runs: only the operator should be able to
+    /// write there.</summary>
+    public string ScriptDir { get; set; } = "";
+
+    /// <summary>Operators that TorchScript files may use beside those of the server's own list, with commas between, e.g. <c>aten::empty</c>.</summary>
+    public string ScriptOperators { get; set; } = "";
+
+    /// <summary>Most memory that a TorchScript file may take in the process that tries it, its weights included.</summary>
+    public long ScriptTrialMemoryBytes { get; set; } = 8L << 30;
+
+    /// <summary>How long that process may take to load the file, and to run it once where there is an example.</summary>
+    public TimeSpan ScriptTrialTimeout { get; set; } = TimeSpan.FromMinutes(2);
+
+    /// <summary>Gives the command line by which the program that hosts the engine is started once more with these arguments, for that process. Not a setting: it is for programs that cannot be
+    /// started as they were. See <see cref="Weights.Script.ScriptTrialProcess"/>.</summary>
+    public Func<IReadOnlyList<string>, System.Diagnostics.ProcessStartInfo> ScriptTrialCommand { get; set; } = Weights.Script.ScriptTrial.Command;
+
     /// <summary>What is wrong with the options, each as a sentence that names the setting; empty where all is well.</summary>
     public IReadOnlyList<string> Validate()
     {
@@ -101,6 +118,16 @@ public sealed class EngineOptions
         AbsoluteDirectory(SharedMemoryDir, nameof(SharedMemoryDir));
         AbsoluteDirectory(ModelsDir, nameof(ModelsDir));
         AbsoluteDirectory(ExportDir, nameof(ExportDir));
+        AbsoluteDirectory(ScriptDir, nameof(ScriptDir));
+        try
+        {
+            _ = Weights.Script.ScriptOperators.With(ScriptOperators);
+        }
+        catch (EngineException exception)
+        {
+            errors.Add($"{nameof(ScriptOperators)} is wrong: {exception.Message}");
+        }
+
 
         if (PluginDir.Length > 0 && !Directory.Exists(PluginDir))
         {
@@ -120,6 +147,8 @@ public sealed class EngineOptions
         AtLeast(MaxKeptTensors, 1, nameof(MaxKeptTensors));
         AtLeast(MaxHooksPerModule, 0, nameof(MaxHooksPerModule));
         AtLeast(MaxWatchersPerModule, 0, nameof(MaxWatchersPerModule));
+        AtLeast(ScriptTrialMemoryBytes, 1 << 20, nameof(ScriptTrialMemoryBytes));
+        Positive(ScriptTrialTimeout, nameof(ScriptTrialTimeout));
         AtLeast(MaxSpecDepth, 1, nameof(MaxSpecDepth));
         AtLeast(MaxSubmodules, 1, nameof(MaxSubmodules));
         AtMost(Lanes, 256, nameof(Lanes));

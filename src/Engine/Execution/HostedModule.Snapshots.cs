@@ -27,6 +27,11 @@ public sealed partial class HostedModule
     internal Task<ModuleImage> CaptureAsync(ulong? ifGeneration, CancellationToken cancellationToken) => Read(() =>
     {
         _state.Begin(ifGeneration);
+        if (Modules.ModuleTree.Walk(_state.Tree.Root).Select(at => at.Node).OfType<Weights.Script.ScriptNode>().FirstOrDefault() is { } script)
+        {
+            throw EngineException.Precondition("SCRIPT_NOT_DURABLE", $"the module is, or holds, the TorchScript file {EngineException.Quote(script.File.Name)}, which a snapshot would only name: the file may be another after a restart; keep its state by GetStateDict or SaveStateFile");
+        }
+
         return ModuleImage.Of(_state, _host.Ledger);
     }, cancellationToken);
 }

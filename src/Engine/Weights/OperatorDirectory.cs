@@ -8,7 +8,8 @@ namespace Sconce.Engine.Weights;
 /// it, never the directory's path.
 /// </summary>
 /// <param name="path">Its absolute path.</param>
-internal sealed class OperatorDirectory(string path)
+/// <param name="hint">What to do where a file is not there.</param>
+internal sealed class OperatorDirectory(string path, string hint = "ListModelFiles lists those that can be loaded")
 {
     private const int MaxDepth = 16;
     private const int MaxNameBytes = 255;
@@ -39,7 +40,7 @@ internal sealed class OperatorDirectory(string path)
         SafeFileHandle? file = null;
         try
         {
-            file = PosixFiles.Open(Path.Combine(path, name)) ?? throw EngineException.NotFound("file", name, "ListModelFiles lists those that can be loaded");
+            file = PosixFiles.Open(Path.Combine(path, name)) ?? throw EngineException.NotFound("file", name, hint);
             using var root = PosixFiles.Open(path) ?? throw new DirectoryNotFoundException("the directory is gone");
 
             // Asked of what was opened, so that no link can be put in its place between the question and the reading.

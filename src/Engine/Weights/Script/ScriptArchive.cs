@@ -23,15 +23,19 @@ internal sealed partial class ScriptArchive : IDisposable
     private readonly IByteSource _source;
     private readonly List<(string Name, ZipRecord Record, byte[]? Content)> _records;
 
-    private ScriptArchive(IByteSource source, List<(string Name, ZipRecord Record, byte[]? Content)> records, IReadOnlyCollection<string> used, IReadOnlyDictionary<string, ScriptUnit> units)
+    private ScriptArchive(IByteSource source, List<(string Name, ZipRecord Record, byte[]? Content)> records, ScriptRules rules, IReadOnlyDictionary<string, ScriptUnit> units)
     {
-        (_source, _records, Operators) = (source, records, used);
+        (_source, _records, Operators) = (source, records, rules.Used);
+        IsStateful = rules.SetsAttributes || Operators.Any(name => Stateful().IsMatch(name));
         Classes = [.. units.Values.Where(unit => unit.IsClass).Select(unit => unit.Name)];
         Program = new ScriptProgram(units, records.First(record => record.Name == "data.pkl").Content);
         Length = ZipWriter.Length(Written().Select(record => (record.Name, record.Length)));
     }
 
-    /// <summary>The operators that its code uses, by qualified name; the first thousand.</summary>
+    /// <summary>Whether calls may draw random numbers, or change what the module keeps, in eval mode too.</summary>
+    public bool IsStateful { get; }
+
+    /// <summary>The operators that its code uses, by qualified name.</summary>
     public IReadOnlyCollection<string> Operators { get; }
 
     /// <summary>Qualified names of its classes.</summary>
@@ -90,7 +94,7 @@ internal sealed partial class ScriptArchive : IDisposable
             var rules = new ScriptRules(units, operators);
             rules.Check();
             new ScriptCalls(units, rules).Check();
-            return new ScriptArchive(source, kept, rules.Used, units);
+            return new ScriptArchive(source, kept, rules, units);
         }
         catch
         {
@@ -234,6 +238,10 @@ internal sealed partial class ScriptArchive : IDisposable
 
         return read == size ? content[..size] : throw ScriptErrors.Malformed($"record {EngineException.Quote(name)} does not unpack to the {size:N0} bytes that the archive says");
     }
+
+    // What draws by its name; what ends with an underscore changes a tensor; and what changes lists and dictionaries.
+    [GeneratedRegex(@"rand|normal|bernoulli|poisson|multinomial|binomial|dropout|rrelu|fractional|gamma|[a-z0-9]_\z|::(?:_set_item|append|clear|extend|insert|pop|popitem|remove|reverse|setdefault|sort|update|Delete)\z")]
+    private static partial Regex Stateful();
 
     [GeneratedRegex(@"^(?:data|constants)/[0-9]{1,20}\z")]
     private static partial Regex TensorName();

@@ -4,7 +4,8 @@ namespace Sconce.Engine.Weights.Script;
 /// <param name="Name">What callers call it, for messages.</param>
 /// <param name="Image">Its content.</param>
 /// <param name="Program">What its code says.</param>
-internal sealed record ScriptFile(string Name, ScriptImage Image, ScriptProgram Program) : IDisposable
+/// <param name="IsStateful">Whether calls may draw random numbers, or change what the module keeps, in eval mode too.</param>
+internal sealed record ScriptFile(string Name, ScriptImage Image, ScriptProgram Program, bool IsStateful) : IDisposable
 {
     /// <inheritdoc/>
     public void Dispose() => Image.Dispose();

@@ -20,31 +20,39 @@ internal sealed class ScriptNode : ModuleNode
     private readonly IReadOnlyList<ScriptInput> _inputs = [];
     private readonly ScriptNode _whole;
     private readonly bool _hasForward;
+    private readonly string _class;
 
-    private ScriptNode(NodeOrigin origin, jit.ScriptModule? module, ScriptProgram program, string? type, ScriptNode? whole, Dictionary<nint, Tensor> tensors)
+    private ScriptNode(NodeOrigin origin, jit.ScriptModule? module, ScriptFile file, string? type, ScriptNode? whole, Dictionary<nint, Tensor> tensors)
         : base(origin)
     {
-        (_module, _whole) = (module, whole ?? this);
-        Inputs = [];
-        if (module is null)
-        {
-            return;
-        }
-
+        (_module, _whole, File) = (module, whole ?? this, file);
+        _class = type is null ? "ScriptModule" : type[(type.LastIndexOf('.') + 1)..];
+        var program = file.Program;
         var methods = program.Methods(type);
         _hasForward = methods.Any(method => method.Name == Forwarding);
         _inputs = methods.FirstOrDefault(method => method.Name == Forwarding).Inputs ?? [];
         Inputs = [.. _inputs.Where(input => input.CanBeGiven || !input.HasDefault).Select(NameOf)];
         Methods = [.. methods.Where(method => method.Name != Forwarding && method.Inputs.All(input => input.CanBeGiven || input.HasDefault)).Select(method => Callable(method.Name, method.Inputs))];
+        if (module is null)
+        {
+            return;
+        }
+
         Parameters = [.. Own(module.named_parameters(recurse: false), tensors).Select(own => new NamedParameter(own.Name, (Parameter)own.Tensor))];
         Buffers = [.. Own(module.named_buffers(recurse: false), tensors).Select(own => new NamedBuffer(own.Name, own.Tensor, true))];
         Children = [.. module.named_children().Select(child =>
         {
             var childType = program.ChildClass(type, child.name);
-            return KeyValuePair.Create<string, ModuleNode>(child.name, new ScriptNode(PartOf(childType, origin), (jit.ScriptModule)child.module, program, childType, _whole, tensors));
+            return KeyValuePair.Create<string, ModuleNode>(child.name, new ScriptNode(PartOf(childType, origin), (jit.ScriptModule)child.module, file, childType, _whole, tensors));
         })];
         Mode = module.training;
     }
+
+    // As PyTorch prints a RecursiveScriptModule.
+    public override string ExtraRepr => ReferenceEquals(_whole, this) ? $"original_name={_class}" : "";
+
+    /// <summary>The file that it is of.</summary>
+    public ScriptFile File { get; }
 
     internal override IReadOnlyList<ModuleMethod> Methods { get; } = [];
 
@@ -56,7 +64,7 @@ internal sealed class ScriptNode : ModuleNode
 
     /// <summary>The type of modules of one file, which copies of them are of too, whatever becomes of the file.</summary>
     /// <param name="file">It.</param>
-    public static ModuleType TypeOf(ScriptFile file) => new("TorchScript", "Module", "", [], [], (origin, context) => Create(file, origin, context));
+    public static ModuleType TypeOf(ScriptFile file) => new(ScriptTypes.TypeName, "Module", "", ScriptTypes.Arguments, [], (origin, context) => Create(file, origin, context));
 
     /// <summary>Loads a file that has passed its trial.</summary>
     /// <param name="file">It.</param>
@@ -68,15 +76,20 @@ internal sealed class ScriptNode : ModuleNode
         // What it takes is charged when it is made, as for a plug-in.
         if (context.OnMeta)
         {
-            return new ScriptNode(origin, null, file.Program, null, null, []);
+            return new ScriptNode(origin, null, file, file.Program.Root, null, []);
         }
 
         jit.ScriptModule? module = null;
         try
         {
             module = jit.load(file.Image.Path);
-            var node = new ScriptNode(origin, module, file.Program, file.Program.Root, null, []);
+            var node = new ScriptNode(origin, module, file, file.Program.Root, null, []);
             context.Count(ModuleTree.Walk(node).Count() - 1, origin.Args.Field);
+            if (context.Initialise && origin.FloatType != ElementType.Float32)
+            {
+                Conversions.Convert(node, new ConversionPlan(ConversionKind.To, origin.FloatType));
+            }
+
             return node;
         }
         catch

@@ -37,6 +37,10 @@ internal sealed partial class ScriptOperators
             : new ScriptOperators(Default.Allowed.Concat(added).ToFrozenSet(StringComparer.Ordinal));
     }
 
+    /// <summary>The same of a setting.</summary>
+    /// <param name="setting">Names with commas between; empty for none.</param>
+    public static ScriptOperators With(string setting) => With(setting.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries));
+
     /// <summary>Whether code may use an operator.</summary>
     /// <param name="space">Its namespace.</param>
     /// <param name="name">Its name, without an overload.</param>

@@ -8,8 +8,6 @@ namespace Sconce.Engine.Weights.Script;
 /// <param name="operators">What is allowed.</param>
 internal sealed class ScriptRules(IReadOnlyDictionary<string, ScriptUnit> units, ScriptOperators operators)
 {
-    private const int SomeNames = 1024;
-
     // What libtorch's importer resolves without the archive, save what is refused: print, fork and awaitable, which would write, and run beside the call.
     private static readonly HashSet<string> Callable =
     [
@@ -36,6 +34,9 @@ internal sealed class ScriptRules(IReadOnlyDictionary<string, ScriptUnit> units,
 
     /// <summary>Operators that the code uses, by qualified name.</summary>
     public IReadOnlyCollection<string> Used => _used;
+
+    /// <summary>Whether a statement sets an attribute of an object, such as the module itself.</summary>
+    public bool SetsAttributes { get; private set; }
 
     /// <summary>Checks all code.</summary>
     /// <exception cref="EngineException">It uses what is not allowed; the message names all of it, with its places.</exception>
@@ -109,6 +110,7 @@ internal sealed class ScriptRules(IReadOnlyDictionary<string, ScriptUnit> units,
     private void CheckLine(ScriptLine line, string file, HashSet<string> bound)
     {
         var chain = 0;
+        SetsAttributes |= line.At(1).Is('.') && line.Tokens.Any(token => token.Is('='));
         for (var i = 0; i < line.Tokens.Length; i++)
         {
             var token = line.Tokens[i];
@@ -206,7 +208,7 @@ internal sealed class ScriptRules(IReadOnlyDictionary<string, ScriptUnit> units,
         {
             _refused.Add(new ScriptUse($"{space}::{name}", file, line.At(at + 1).Line));
         }
-        else if (_used.Count < SomeNames)
+        else
         {
             _ = _used.Add($"{space}::{name}");
         }

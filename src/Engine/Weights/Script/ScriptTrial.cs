@@ -59,7 +59,7 @@ internal sealed class ScriptTrial(Func<IReadOnlyList<string>, ProcessStartInfo> 
             throw Failed("SCRIPT_TRIAL_TIMEOUT", $"it did not end within {time.TotalSeconds:0.###} s, which {TimeSetting} allows: loading it, or forward with the example, takes too long or never ends");
         }
 
-        Judge(process.ExitCode, (await output.ConfigureAwait(false)).Trim(), (await error.ConfigureAwait(false)).Trim());
+        Judge(process.ExitCode, (await output.ConfigureAwait(false)).Trim(), (await error.ConfigureAwait(false)).Trim().ReplaceLineEndings(" "));
     }
 
     private static void Judge(int code, string output, string error)

@@ -175,10 +175,10 @@ public sealed class ScriptNodeTests : IDisposable
     private ModuleTree Load(string name)
     {
         using var archive = ScriptArchive.Open(new MemorySource(ScriptFiles.Bytes(name)), ScriptOperators.Standard);
-        var file = new ScriptFile(name, ScriptImage.Of(archive), archive.Program);
+        var file = new ScriptFile(name, ScriptImage.Of(archive), archive.Program, archive.IsStateful);
         _made.Add(file);
         var type = ScriptNode.TypeOf(file);
-        var origin = new NodeOrigin(type, ArgumentBinder.Bind(type.Arguments, new Dictionary<string, object?>(), type.Name, "spec.args"), ElementType.Float32, [], null);
+        var origin = new NodeOrigin(type, ArgumentBinder.Bind(type.Arguments, new Dictionary<string, object?> { ["file"] = name }, type.Name, "spec.args"), ElementType.Float32, [], null);
         var node = BuildContext.ForCopies(onMeta: false).Create(origin);
         ModuleBuilder.Keep(node);
         var tree = new ModuleTree(node);

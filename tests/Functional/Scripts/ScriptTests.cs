@@ -1,0 +1,92 @@
+using System.Runtime.CompilerServices;
+using Grpc.Core;
+using Grpc.Net.Client;
+using Sconce.Functional.Harness;
+using Sconce.V1;
+
+namespace Sconce.Functional.Scripts;
+
+/// <summary>TorchScript files over a real server, which tries them in a process of its own program.</summary>
+public sealed class ScriptTests : IAsyncLifetime
+{
+    private readonly DirectoryInfo _directory = Directory.CreateTempSubdirectory("sconce-scripts-");
+    private SconceProcess? _process;
+    private GrpcChannel? _channel;
+    private Stubs _stubs = null!;
+
+    /// <inheritdoc/>
+    public async ValueTask InitializeAsync()
+    {
+        foreach (var file in Directory.EnumerateFiles(Fixtures(), "*.pt"))
+        {
+            File.Copy(file, Path.Combine(_directory.FullName, Path.GetFileName(file)));
+        }
+
+        _process = await SconceProcess.StartAsync(("script-dir", _directory.FullName), ("script-trial-memory-bytes", "1GiB"), ("data", _directory.CreateSubdirectory("data").FullName));
+        _channel = Channels.Open(_process);
+        _stubs = new Stubs(_channel.CreateCallInvoker());
+    }
+
+    /// <inheritdoc/>
+    public async ValueTask DisposeAsync()
+    {
+        _channel?.Dispose();
+        if (_process is not null)
+        {
+            await using (_process)
+            {
+                _process.Terminate();
+                Assert.Equal(0, await _process.WaitForExitAsync());
+            }
+        }
+
+        _directory.Delete(recursive: true);
+    }
+
+    [Fact]
+    public async Task A_file_becomes_a_module_like_any_other()
+    {
+        Assert.Contains((await _stubs.Host.ListModuleTypesAsync(new ListModuleTypesRequest())).Types_, type => type.Name == "TorchScript");
+        await CreateAsync("m", """{ "type": "TorchScript", "args": { "file": "scripted.pt", "example": [[2, 4]] } }""");
+        await _stubs.Modules.TrainAsync(new TrainRequest { Module = "m", Mode = false });
+        var x = Wire.Floats([2, 4], 1, 2, 3, 4, 5, 6, 7, 8);
+        var forward = new ForwardRequest { Module = "m", Inputs = { x }, RecordGraph = true };
+        var answer = await _stubs.Execution.ForwardAsync(forward);
+        Assert.Equal([2L, 3L], First(answer).Shape);
+
+        // Another method; state; conversion; a copy; a restarted name.
+        var doubled = await _stubs.Execution.CallAsync(new CallRequest { Method = "double", Forward = new ForwardRequest { Module = "m", Inputs = { x } } });
+        Assert.Equal([2F, 4, 6, 8, 10, 12, 14, 16], doubled.Forward.Floats());
+        await _stubs.Modules.CopyModuleAsync(new CopyModuleRequest { Module = "m", Copy = "twin" });
+        Assert.Equal(First(answer).Floats(), First(await _stubs.Execution.ForwardAsync(new ForwardRequest { Module = "twin", Inputs = { x } })).Floats());
+
+        await RefusedAsync(_stubs.State.SaveSnapshotAsync(new SaveSnapshotRequest { Module = "m" }).ResponseAsync, StatusCode.FailedPrecondition, "GetStateDict");
+        await RefusedAsync(_stubs.Modules.AddModuleAsync(new AddModuleRequest { Module = "m", Name = "more", Spec = Specs.Linear }).ResponseAsync, StatusCode.InvalidArgument, "own code");
+    }
+
+    [Fact]
+    public async Task What_is_refused_is_told_and_the_server_goes_on()
+    {
+        await RefusedAsync(CreateAsync("a", """{ "type": "TorchScript", "args": { "file": "ReadsFile.pt" } }"""), StatusCode.FailedPrecondition, "aten::from_file (code/__torch__.py:8)");
+        await RefusedAsync(CreateAsync("b", """{ "type": "TorchScript", "args": { "file": "Raises.pt", "example": [[1]] } }"""), StatusCode.FailedPrecondition, "seven dimensions are wanted");
+        await RefusedAsync(CreateAsync("c", """{ "type": "TorchScript", "args": { "file": "../etc/passwd" } }"""), StatusCode.InvalidArgument, "leads out");
+        await RefusedAsync(CreateAsync("d", """{ "type": "TorchScript", "args": { "file": "none.pt" } }"""), StatusCode.NotFound, "script_dir");
+        await RefusedAsync(CreateAsync("e", """{ "type": "TorchScript" }"""), StatusCode.InvalidArgument, "file");
+        await RefusedAsync(CreateAsync("f", """{ "type": "Sequential", "children": [{ "spec": { "type": "TorchScript", "args": { "file": "Prints.pt" } } }] }"""), StatusCode.FailedPrecondition, "print");
+        await CreateAsync("a", """{ "type": "Sequential", "children": [{ "spec": { "type": "TorchScript", "args": { "file": "traced.pt" } } }] }""");
+    }
+
+    private static Tensor First(ForwardResponse response) => response.Output.Tuple.Items[0].Tensor;
+
+    private static async Task RefusedAsync(Task call, StatusCode code, string message)
+    {
+        var error = await Assert.ThrowsAsync<RpcException>(() => call);
+        Assert.True(code == error.StatusCode, error.Status.Detail);
+        Assert.Contains(message, error.Status.Detail, StringComparison.Ordinal);
+    }
+
+    // The engine's own: what real PyTorch wrote.
+    private static string Fixtures([CallerFilePath] string here = "") => Path.Combine(Path.GetDirectoryName(here)!, "..", "..", "Engine.Tests", "Weights", "Fixtures", "Script");
+
+    private Task<CreateModuleResponse> CreateAsync(string name, string spec) => _stubs.Modules.CreateModuleAsync(new CreateModuleRequest { Module = name, Spec = ModuleSpec.Parser.ParseJson(spec) }).ResponseAsync;
+}
