@@ -102,6 +102,9 @@ public sealed class EngineOptions
     /// <summary>How long that process may take to load the file, and to run it once where there is an example.</summary>
     public TimeSpan ScriptTrialTimeout { get; set; } = TimeSpan.FromMinutes(2);
 
+    /// <summary>How long one call of a TorchScript module may run. One that runs on cannot be stopped: see <see cref="EngineHost.OnScriptOverdue"/>.</summary>
+    public TimeSpan ScriptTimeout { get; set; } = TimeSpan.FromMinutes(5);
+
     /// <summary>Gives the command line by which the program that hosts the engine is started once more with these arguments, for that process. Not a setting: it is for programs that cannot be
     /// started as they were. See <see cref="Weights.Script.ScriptTrialProcess"/>.</summary>
     public Func<IReadOnlyList<string>, System.Diagnostics.ProcessStartInfo> ScriptTrialCommand { get; set; } = Weights.Script.ScriptTrial.Command;
@@ -149,6 +152,7 @@ public sealed class EngineOptions
         AtLeast(MaxWatchersPerModule, 0, nameof(MaxWatchersPerModule));
         AtLeast(ScriptTrialMemoryBytes, 1 << 20, nameof(ScriptTrialMemoryBytes));
         Positive(ScriptTrialTimeout, nameof(ScriptTrialTimeout));
+        Positive(ScriptTimeout, nameof(ScriptTimeout));
         AtLeast(MaxSpecDepth, 1, nameof(MaxSpecDepth));
         AtLeast(MaxSubmodules, 1, nameof(MaxSubmodules));
         AtMost(Lanes, 256, nameof(Lanes));

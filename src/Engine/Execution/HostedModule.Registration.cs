@@ -83,6 +83,7 @@ public sealed partial class HostedModule
         {
             using var charge = new MemoryCharge(_host.Ledger, MemoryUse.Modules, "a child of module", Name);
             var child = _host.Build(spec, type, charge, build => _state.DrawSurely(build, seed));
+            Weights.Script.ScriptNode.SetOwner(child.Root, Name);
             try
             {
                 Registration().Module(target.Path, name, child.Root, "spec");

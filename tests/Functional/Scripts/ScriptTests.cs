@@ -76,6 +76,24 @@ public sealed class ScriptTests : IAsyncLifetime
         await CreateAsync("a", """{ "type": "Sequential", "children": [{ "spec": { "type": "TorchScript", "args": { "file": "traced.pt" } } }] }""");
     }
 
+    [Fact]
+    public async Task A_call_that_never_ends_ends_the_process_for_its_supervisor()
+    {
+        await using var process = await SconceProcess.StartAsync(("script-dir", _directory.FullName), ("script-timeout", "1s"));
+        using var channel = Channels.Open(process);
+        var stubs = new Stubs(channel.CreateCallInvoker());
+        await stubs.Modules.CreateModuleAsync(new CreateModuleRequest { Module = "looping-module", Spec = ModuleSpec.Parser.ParseJson("""{ "type": "TorchScript", "args": { "file": "Endless.pt" } }""") });
+        using var watch = new Grpc.Health.V1.Health.HealthClient(channel).Watch(new Grpc.Health.V1.HealthCheckRequest());
+        Assert.True(await watch.ResponseStream.MoveNext(TestContext.Current.CancellationToken));
+        Assert.Equal(Grpc.Health.V1.HealthCheckResponse.Types.ServingStatus.Serving, watch.ResponseStream.Current.Status);
+        var forward = stubs.Execution.ForwardAsync(new ForwardRequest { Module = "looping-module", Inputs = { Wire.Floats([1], 1) } }).ResponseAsync;
+        Assert.True(await watch.ResponseStream.MoveNext(TestContext.Current.CancellationToken));
+        Assert.Equal(Grpc.Health.V1.HealthCheckResponse.Types.ServingStatus.NotServing, watch.ResponseStream.Current.Status);
+        Assert.Equal(70, await process.WaitForExitAsync());
+        await Assert.ThrowsAsync<RpcException>(() => forward);
+        Assert.Contains(process.Log, line => line.Contains("looping-module", StringComparison.Ordinal) && line.Contains("Endless.pt", StringComparison.Ordinal) && line.Contains("script_timeout", StringComparison.Ordinal));
+    }
+
     private static Tensor First(ForwardResponse response) => response.Output.Tuple.Items[0].Tensor;
 
     private static async Task RefusedAsync(Task call, StatusCode code, string message)

@@ -7,6 +7,9 @@ namespace Sconce.Engine.Weights.Script;
 /// <param name="IsStateful">Whether calls may draw random numbers, or change what the module keeps, in eval mode too.</param>
 internal sealed record ScriptFile(string Name, ScriptImage Image, ScriptProgram Program, bool IsStateful) : IDisposable
 {
+    /// <summary>Sees calls that never end; null where nobody does.</summary>
+    public ScriptWatch? Watch { get; init; }
+
     /// <inheritdoc/>
     public void Dispose() => Image.Dispose();
 }

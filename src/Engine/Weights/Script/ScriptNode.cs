@@ -56,6 +56,21 @@ internal sealed class ScriptNode : ModuleNode
 
     internal override IReadOnlyList<ModuleMethod> Methods { get; } = [];
 
+    /// <summary>Name of the hosted module that holds it, for the log; empty where nobody hosts it.</summary>
+    public string Owner { get; private set; } = "";
+
+    /// <summary>Tells the TorchScript modules of a tree who hosts them.</summary>
+    public static void SetOwner(ModuleNode root, string module)
+    {
+        foreach (var (_, node) in ModuleTree.Walk(root))
+        {
+            if (node is ScriptNode script)
+            {
+                script.Owner = module;
+            }
+        }
+    }
+
     /// <summary>The node of the module that a spec named: this one, or the one that this is part of.</summary>
     public ScriptNode Whole => _whole;
 
@@ -181,7 +196,18 @@ internal sealed class ScriptNode : ModuleNode
             given.Add(ToArgument(input, value, context));
         }
 
-        return ToTree(_module!.invoke(name, [.. given]), context);
+        var number = File.Watch?.Begin($"{name} of {Display(context.Path)} of {EngineException.Quote(Owner)}, the TorchScript file {EngineException.Quote(File.Name)},");
+        try
+        {
+            return ToTree(_module!.invoke(name, [.. given]), context);
+        }
+        finally
+        {
+            if (number is { } begun)
+            {
+                File.Watch!.End(begun);
+            }
+        }
     }
 
     private object? ToArgument(ScriptInput input, TensorTree value, CallContext context)

@@ -8,7 +8,7 @@ using Sconce.Engine.Weights.TorchZip;
 namespace Sconce.Engine.Weights.Script;
 
 /// <summary>The catalogue's type <c>TorchScript</c>, and the files that it makes modules of. A file is checked and tried before it is first used, and again when it has changed.</summary>
-internal sealed class ScriptTypes
+internal sealed class ScriptTypes : IDisposable
 {
     /// <summary>What specs call it.</summary>
     public const string TypeName = "TorchScript";
@@ -26,12 +26,20 @@ internal sealed class ScriptTypes
 
     /// <summary>Creates it.</summary>
     /// <param name="options">Checked.</param>
-    public ScriptTypes(EngineOptions options)
+    /// <param name="time">The clock of the watch.</param>
+    public ScriptTypes(EngineOptions options, TimeProvider time)
     {
+        Watch = new ScriptWatch(options.ScriptTimeout, time);
         (_options, _operators) = (options, ScriptOperators.With(options.ScriptOperators));
         Type = new ModuleType(TypeName, "Module", "", Arguments, [], Create);
         Descriptions = options.ScriptDir.Length == 0 ? [] : [Type.Describe()];
     }
+
+    /// <summary>Sees calls that never end.</summary>
+    public ScriptWatch Watch { get; }
+
+    /// <inheritdoc/>
+    public void Dispose() => Watch.Dispose();
 
     /// <summary>The type.</summary>
     public ModuleType Type { get; }
@@ -129,7 +137,7 @@ internal sealed class ScriptTypes
             using (var archive = ScriptArchive.Open(FileSource.Of(handle), _operators))
             {
                 image = ScriptImage.Of(archive);
-                file = new ScriptFile(name, image, archive.Program, archive.IsStateful);
+                file = new ScriptFile(name, image, archive.Program, archive.IsStateful) { Watch = Watch };
             }
 
             await new ScriptTrial(_options.ScriptTrialCommand, _options.ScriptTrialMemoryBytes, _options.ScriptTrialTimeout).RunAsync(image, examples, cancellationToken).ConfigureAwait(false);
