@@ -1,6 +1,7 @@
 using System.Runtime.CompilerServices;
 using Grpc.Core;
 using Grpc.Net.Client;
+using Sconce.Client;
 using Sconce.Functional.Harness;
 using Sconce.V1;
 
@@ -62,6 +63,28 @@ public sealed class ScriptTests : IAsyncLifetime
 
         await RefusedAsync(_stubs.State.SaveSnapshotAsync(new SaveSnapshotRequest { Module = "m" }).ResponseAsync, StatusCode.FailedPrecondition, "GetStateDict");
         await RefusedAsync(_stubs.Modules.AddModuleAsync(new AddModuleRequest { Module = "m", Name = "more", Spec = Specs.Linear }).ResponseAsync, StatusCode.InvalidArgument, "own code");
+    }
+
+    [Fact]
+    public async Task Hooks_stand_at_the_whole_and_are_refused_at_its_parts()
+    {
+        await CreateAsync("m", """{ "type": "TorchScript", "args": { "file": "scripted.pt" } }""");
+        await RefusedAsync(_stubs.Hooks.RegisterHookAsync(new RegisterHookRequest { Module = "m", Hook = Hooks.Forward("block.linear").Capture() }).ResponseAsync, StatusCode.FailedPrecondition, "where no hook sees it");
+        var forward = new ForwardRequest { Module = "m", Inputs = { Wire.Floats([2, 4], 1, 2, 3, 4, 5, 6, 7, 8) }, Hooks = { Hooks.ForwardPre().Capture() } };
+        Assert.NotNull((await _stubs.Execution.ForwardAsync(forward)).Hooks);
+        forward.Hooks[0] = Hooks.Forward("block").Capture();
+        await RefusedAsync(_stubs.Execution.ForwardAsync(forward).ResponseAsync, StatusCode.FailedPrecondition, "where no hook sees it");
+    }
+
+    [Fact]
+    public async Task Without_the_setting_there_is_no_such_type()
+    {
+        await using var process = await SconceProcess.StartAsync();
+        using var channel = Channels.Open(process);
+        var stubs = new Stubs(channel.CreateCallInvoker());
+        Assert.DoesNotContain((await stubs.Host.ListModuleTypesAsync(new ListModuleTypesRequest())).Types_, type => type.Name == "TorchScript");
+        var create = new CreateModuleRequest { Module = "m", Spec = ModuleSpec.Parser.ParseJson("""{ "type": "TorchScript", "args": { "file": "scripted.pt" } }""") };
+        await RefusedAsync(stubs.Modules.CreateModuleAsync(create).ResponseAsync, StatusCode.FailedPrecondition, "script_dir");
     }
 
     [Fact]

@@ -124,27 +124,25 @@ internal sealed partial class ScriptArchive : IDisposable
     {
         foreach (var (name, record, content) in _records)
         {
-            yield return ($"{Folder}/{name}", content?.Length ?? record.Length, take =>
-            {
-                if (content is not null)
-                {
-                    take(content);
-                    return;
-                }
-
-                var sum = new Crc32();
-                var piece = new byte[(int)Math.Min(Piece, record.Length)];
-                for (var at = 0L; at < record.Length; at += piece.Length)
-                {
-                    var part = piece.AsMemory(0, (int)Math.Min(piece.Length, record.Length - at));
-                    _source.ReadExactly(record.Offset + at, part.Span);
-                    sum.Append(part.Span);
-                    take(part);
-                }
-
-                record.Verify(sum.GetCurrentHashAsUInt32());
-            });
+            yield return content is null
+                ? ($"{Folder}/{name}", record.Length, take => Copy(record, take))
+                : ($"{Folder}/{name}", content.Length, take => take(content));
         }
+    }
+
+    private void Copy(ZipRecord record, Action<ReadOnlyMemory<byte>> take)
+    {
+        var sum = new Crc32();
+        var piece = new byte[(int)Math.Min(Piece, record.Length)];
+        for (var at = 0L; at < record.Length; at += piece.Length)
+        {
+            var part = piece.AsMemory(0, (int)Math.Min(piece.Length, record.Length - at));
+            _source.ReadExactly(record.Offset + at, part.Span);
+            sum.Append(part.Span);
+            take(part);
+        }
+
+        record.Verify(sum.GetCurrentHashAsUInt32());
     }
 
     private static void CheckForm(IByteSource source)
