@@ -5,7 +5,7 @@ namespace Sconce.Client;
 public sealed partial class RemoteModule
 {
     /// <summary>
-    /// Saves all of the module's training state to the server's disk, this handle's path notwithstanding. Once it returns, the snapshot is durable, and so is the module:
+    /// Saves all of the module's training state to the server's disk. Once it returns, the snapshot is durable, and so is the module:
     /// a server that starts again on the same data directory has it.
     /// </summary>
     /// <param name="keepLast">How many of the newest snapshots stay, this one among them, 1 to 1,000; null keeps as many as the policy says.</param>
@@ -13,6 +13,7 @@ public sealed partial class RemoteModule
     /// <exception cref="SconceFailedPreconditionException">The server keeps no snapshots, or its disk failed.</exception>
     public async Task<Snapshot> SaveSnapshotAsync(int? keepLast = null, CancellationToken cancellationToken = default)
     {
+        RequireWhole("a snapshot");
         if (keepLast is < 1)
             throw new ArgumentOutOfRangeException(nameof(keepLast), keepLast, "At least one snapshot is kept.");
         var request = new SaveSnapshotRequest { Module = Name, KeepLast = (uint)(keepLast ?? 0), RequestId = NewRequestId() };
@@ -35,6 +36,7 @@ public sealed partial class RemoteModule
     /// <returns>The new generation, and the snapshot.</returns>
     public Task<RestoreSnapshotResponse> RestoreSnapshotAsync(string? snapshot = null, CancellationToken cancellationToken = default)
     {
+        RequireWhole("a snapshot");
         var request = new RestoreSnapshotRequest { Module = Name, Snapshot = snapshot ?? "", RequestId = NewRequestId() };
         if (IfGeneration is { } generation)
             request.IfGeneration = generation;
@@ -48,6 +50,7 @@ public sealed partial class RemoteModule
     public async Task<SnapshotPolicy> SetSnapshotPolicyAsync(SnapshotPolicy policy, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(policy);
+        RequireWhole("a snapshot policy");
         var request = new SetSnapshotPolicyRequest { Module = Name, Policy = policy, RequestId = NewRequestId() };
         if (IfGeneration is { } generation)
             request.IfGeneration = generation;

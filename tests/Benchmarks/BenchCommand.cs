@@ -49,8 +49,9 @@ internal static class BenchCommand
             Measures Sconce against a bare grpc-dotnet echo and against the same work in process, all in one run on this machine.
 
             The sides run in one server process, away from the client, in many short alternating blocks; values are medians over the blocks,
-            with their quartiles. A row with a target is a claim. A whole run takes under four minutes. Exit code: 0 when every
-            claim holds, 1 when one is missed, 2 for bad usage.
+            with their quartiles. A row with a target is a claim. A whole run takes some minutes. The snapshot rows write 512 MiB at a time
+            under TMPDIR, and the restart row runs sconce serve --supervise of its own. Exit code: 0 when every claim holds, 1 when one is
+            missed, 2 for bad usage.
 
             Example: ./sconce bench --only identity --json bench.json
             """)

@@ -40,7 +40,7 @@ public sealed class CommandLineTests
 
     [Fact]
     public async Task Help_lists_what_the_script_of_a_checkout_adds()
-        => Assert.Matches("./sconce also has:\n  test .*\n  bench ", (await Cli.RunAsync("help")).Output);
+        => Assert.Matches("./sconce also has:\n  test .*\n  soak .*\n  bench ", (await Cli.RunAsync("help")).Output);
 
     [Fact]
     public async Task Help_of_serve_lists_every_setting_with_its_default()

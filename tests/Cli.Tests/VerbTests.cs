@@ -19,6 +19,7 @@ public sealed class VerbTests : IAsyncLifetime
     {
         var options = new SconceServerOptions { Port = 0, LogLevel = LogLevel.Error };
         options.Engine.ModelsDir = options.Engine.ExportDir = Directory.CreateDirectory(Path.Combine(_folder, "server")).FullName;
+        options.Engine.Data = Path.Combine(_folder, "data");
         _server = await SconceServer.StartAsync(options, cancellationToken: TestContext.Current.CancellationToken);
     }
 
@@ -204,7 +205,7 @@ public sealed class VerbTests : IAsyncLifetime
     public async Task Snapshots_are_saved_listed_restored_and_deleted()
     {
         Ok(await RunAsync("create", "mlp", "--mlp", "4,2", "--seed", "0"));
-        var before = Ok(await RunAsync("forward", "mlp", "[[1, 2, 3, 4]]"));
+        var before = Ok(await RunAsync("forward", "mlp", "[[1, 2, 3, 4.5]]"));
         var id = Json(await RunAsync("snapshot", "save", "mlp", "--json")).GetProperty("id").GetString()!;
         Assert.Contains($"saved mlp as snap-", Ok(await RunAsync("snapshot", "save", "mlp", "--keep-last", "2")), StringComparison.Ordinal);
         Assert.Matches($@"{id} +mlp +.* +0 +request", Ok(await RunAsync("snapshot", "ls", "mlp")));
@@ -213,9 +214,9 @@ public sealed class VerbTests : IAsyncLifetime
 
         Ok(await RunAsync("apply", "mlp", "zeros_"));
         Assert.Contains($"restored mlp from {id}: step 0", Ok(await RunAsync("snapshot", "restore", "mlp", "--snapshot", id)), StringComparison.Ordinal);
-        Assert.Equal(before, Ok(await RunAsync("forward", "mlp", "[[1, 2, 3, 4]]")));
+        Assert.Equal(before, Ok(await RunAsync("forward", "mlp", "[[1, 2, 3, 4.5]]")));
         Ok(await RunAsync("snapshot", "restore", "twin", "-s", id));
-        Assert.Equal(before, Ok(await RunAsync("forward", "twin", "[[1, 2, 3, 4]]")));
+        Assert.Equal(before, Ok(await RunAsync("forward", "twin", "[[1, 2, 3, 4.5]]")));
 
         Assert.Equal($"deleted {id}\n", Ok(await RunAsync("snapshot", "delete", id)));
         Assert.Equal(ExitCode.Refused, (await RunAsync("snapshot", "delete", id)).Code);

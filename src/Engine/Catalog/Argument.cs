@@ -61,6 +61,9 @@ internal sealed record Argument
     /// <summary>Whether a list of ints may hold None (adaptive pooling's "as the input").</summary>
     public bool TakesNoneItems { get; private init; }
 
+    /// <summary>Whether its numbers are outside of every rule, those that are none among them.</summary>
+    private bool TakesAnyNumber { get; init; }
+
     public static Argument Int(string name) => new(name, ArgumentKind.Int);
 
     public static Argument Float(string name) => new(name, ArgumentKind.Float);
@@ -90,6 +93,9 @@ internal sealed record Argument
 
     /// <summary>The same with None allowed beside another default.</summary>
     public Argument Nullable() => this with { AllowNone = true };
+
+    /// <summary>The same for a value that no caller gives: any number will do.</summary>
+    public Argument WithoutBounds() => this with { TakesAnyNumber = true };
 
     public Argument WithNoneItems() => this with { TakesNoneItems = true };
 
@@ -184,7 +190,7 @@ internal sealed record Argument
     private (object? Value, string? Wrong) InBounds(IConvertible value, object given)
     {
         var x = value.ToDouble(CultureInfo.InvariantCulture);
-        return x < Min || x > Max || (MinIsOpen && x <= Min) || double.IsNaN(x) ? (null, $"{Show(given)} was given; it must be {Bounds()}") : (value, null);
+        return !TakesAnyNumber && (x < Min || x > Max || (MinIsOpen && x <= Min) || double.IsNaN(x)) ? (null, $"{Show(given)} was given; it must be {Bounds()}") : (value, null);
     }
 
     private (object? Value, string? Wrong) ToList<T>(object given, Func<object?, T?> convert)

@@ -7,8 +7,7 @@ public sealed partial class EngineHost
 {
     /// <summary>The modules that are on disk.</summary>
     /// <exception cref="EngineException">The host has no directory for them.</exception>
-    public DurableModules Durable => _services.Durable
-        ?? throw EngineException.Precondition("SNAPSHOTS_OFF", "this server keeps no snapshots: its operator has not set data; GetStateDict reads weights over the wire");
+    public DurableModules Durable => _services.RequireDurable();
 
     /// <summary>Whether the host has a directory for snapshots.</summary>
     public bool IsDurable => _services.Durable is not null;
@@ -17,7 +16,7 @@ public sealed partial class EngineHost
     public bool IsRestoring => _services.Durable is { IsRestoring: true };
 
     /// <summary>Whether there is a module of a name still, and not another that was made under it since.</summary>
-    internal bool Holds(string name, DateTimeOffset created) => _modules.TryGetValue(name, out var module) && module.State.Created == created;
+    internal bool Holds(string name, DateTimeOffset created) => _modules.Find(name)?.State.Created == created;
 
     /// <summary>Makes a module of what a snapshot holds, in the place of the one that has the name.</summary>
     /// <param name="name">The name that it is to have.</param>
@@ -28,13 +27,14 @@ public sealed partial class EngineHost
     internal async Task<HostedModule> RestoreModuleAsync(string name, ImageReader image, ulong? ifGeneration, CancellationToken cancellationToken)
     {
         Ids.Check(name, "module");
-        if (_modules.TryGetValue(name, out var former))
+        if (_modules.Find(name) is { } former)
         {
             // Both are there for a moment: the old one stays until nothing can fail any more.
             return await former.Change(ifGeneration, () =>
             {
                 var made = Restored(name, image);
-                Publish(made);
+                made.State.Follow(former.State.Generation);
+                _modules.Publish(made);
                 former.State.DisposeReplaced();
                 return made;
             }, cancellationToken).ConfigureAwait(false);
@@ -43,11 +43,11 @@ public sealed partial class EngineHost
         Reserve(name, isRestored: true);
         try
         {
-            return Publish(await Run(() => Restored(name, image), cancellationToken).ConfigureAwait(false));
+            return _modules.Publish(await Run(() => Restored(name, image), cancellationToken).ConfigureAwait(false));
         }
         catch
         {
-            Unreserve(name);
+            _modules.Unreserve(name);
             throw;
         }
     }

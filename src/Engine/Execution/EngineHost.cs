@@ -1,9 +1,9 @@
-using System.Collections.Concurrent;
 using Microsoft.Extensions.Logging;
 using Sconce.Engine.Catalog;
 using Sconce.Engine.Modules;
 using Sconce.Engine.PlugIns;
 using Sconce.Engine.Snapshots;
+using Sconce.Engine.Storage;
 using Sconce.Engine.Tensors;
 using Sconce.Engine.Training;
 
@@ -14,9 +14,8 @@ public sealed partial class EngineHost : IAsyncDisposable
 {
     private static readonly TimeSpan SweepEvery = TimeSpan.FromSeconds(1);
 
-    private readonly ConcurrentDictionary<string, HostedModule> _modules = new(StringComparer.Ordinal);
-    private readonly HashSet<string> _reserved = new(StringComparer.Ordinal);
-    private readonly Lock _naming = new();
+    private readonly ModuleTable _modules;
+    private readonly Lock _draining = new();
     private readonly HostServices _services;
     private readonly Gate _gate;
     private readonly IdleMemory _idle;
@@ -35,6 +34,16 @@ public sealed partial class EngineHost : IAsyncDisposable
     /// <exception cref="TorchLoadException">libtorch cannot be loaded.</exception>
     /// <exception cref="EngineException">The directory for snapshots cannot be used, or another process has it.</exception>
     public EngineHost(EngineOptions options, ILoggerFactory? loggers = null, TimeProvider? time = null)
+        : this(options, loggers, time, null)
+    {
+    }
+
+    /// <inheritdoc cref="EngineHost(EngineOptions, ILoggerFactory?, TimeProvider?)"/>
+    /// <param name="options">What the operator set.</param>
+    /// <param name="loggers">Makes the engine's logger; null logs nothing.</param>
+    /// <param name="time">The clock; null takes the system's.</param>
+    /// <param name="disk">Where snapshots are; null takes the system's.</param>
+    internal EngineHost(EngineOptions options, ILoggerFactory? loggers, TimeProvider? time, IDisk? disk)
     {
         ArgumentNullException.ThrowIfNull(options);
         if (options.Validate() is { Count: > 0 } errors)
@@ -51,17 +60,19 @@ public sealed partial class EngineHost : IAsyncDisposable
         var plugIns = PlugInTypes.Load(options.PluginDir, _log).With(new Weights.Script.ScriptTypes(options, time));
         var ledger = new MemoryLedger(options);
         var sessions = new SessionTable(options, time);
+        _modules = new ModuleTable(options.MaxModules);
         _services = new HostServices(
             options, new LanePool(options.Lanes), new Admission(options), ledger, sessions, new KeptTensors(options, ledger, sessions, time), plugIns,
-            new ApiUsage(_log), time, _log, name => _modules.GetValueOrDefault(name));
+            new ApiUsage(_log), time, _log, _modules.Find);
         if (options.Data.Length > 0)
         {
             var log = (loggers ?? Microsoft.Extensions.Logging.Abstractions.NullLoggerFactory.Instance).CreateLogger<DurableModules>();
-            _services.Durable = new DurableModules(this, SnapshotStore.Open(options.Data, time, log), log);
+            _services.Durable = new DurableModules(this, SnapshotStore.Open(options.Data, time, log, disk), log);
         }
 
         _gate = new Gate(_services.Lanes, _services.Admission, "");
         _files = new ModelFiles(options, ledger, _log, time);
+        _files.DeleteUnfinished();
         _idle = new IdleMemory(ledger, _services.Lanes);
         _sweeper = time.CreateTimer(static host => ((EngineHost)host!).Sweep(), this, SweepEvery, SweepEvery);
     }
@@ -100,7 +111,7 @@ public sealed partial class EngineHost : IAsyncDisposable
     /// <summary>Describes the process and its device.</summary>
     public HostDescription Describe() => new(
         Options.Device, Processor.Name, "", Ledger.Usage, Versions.Libtorch, Versions.TorchSharp, _started, Options.Describe(),
-        _modules.Count, _modules.Values.Sum(module => module.State.Graphs.Count), [Options.Device]);
+        _modules.Count, _modules.All.Sum(module => module.State.Graphs.Count), [Options.Device]);
 
     /// <summary>Builds a module, in training mode, as PyTorch makes modules.</summary>
     /// <param name="name">Its name.</param>
@@ -145,11 +156,11 @@ public sealed partial class EngineHost : IAsyncDisposable
                 await BeginWithAsync(module, initial, given, cancellationToken).ConfigureAwait(false);
             }
 
-            return Publish(module);
+            return _modules.Publish(module);
         }
         catch
         {
-            Unreserve(name);
+            _modules.Unreserve(name);
             throw;
         }
     }
@@ -160,7 +171,7 @@ public sealed partial class EngineHost : IAsyncDisposable
     public HostedModule GetModule(string name)
     {
         ArgumentNullException.ThrowIfNull(name);
-        if (_modules.TryGetValue(name, out var module))
+        if (FindModule(name) is { } module)
         {
             return module;
         }
@@ -168,6 +179,10 @@ public sealed partial class EngineHost : IAsyncDisposable
         Ids.Check(name, "module");
         throw ModuleNotFound(name);
     }
+
+    /// <summary>The module of a name; null where there is none.</summary>
+    /// <param name="name">Its name.</param>
+    public HostedModule? FindModule(string name) => _modules.Find(name);
 
     /// <summary>The modules by name.</summary>
     /// <param name="prefix">Only names that begin with this; empty lists all.</param>
@@ -180,7 +195,7 @@ public sealed partial class EngineHost : IAsyncDisposable
             Ids.Check(prefix, "prefix");
         }
 
-        return [.. _modules.Values.Where(module => module.Name.StartsWith(prefix, StringComparison.Ordinal)).OrderBy(module => module.Name, StringComparer.Ordinal)];
+        return [.. _modules.All.Where(module => module.Name.StartsWith(prefix, StringComparison.Ordinal)).OrderBy(module => module.Name, StringComparer.Ordinal)];
     }
 
     /// <summary>Deletes a module after the calls before this one; frees its memory, graphs and optimizers, and deletes its snapshots.</summary>
@@ -190,16 +205,28 @@ public sealed partial class EngineHost : IAsyncDisposable
     public async Task DeleteModuleAsync(string name, ulong? ifGeneration, CancellationToken cancellationToken)
     {
         var module = GetModule(name);
-        await module.Change(ifGeneration, () =>
+        var forgotten = false;
+        try
         {
-            // The name first: whoever takes it anew must not find this one.
-            Forget(module);
-            module.State.Dispose();
-            return true;
-        }, cancellationToken).ConfigureAwait(false);
-        if (_services.Durable is { } durable)
+            await module.Change(ifGeneration, () =>
+            {
+                // The name first: whoever takes it anew must not find this one.
+                _modules.Forget(module);
+                forgotten = true;
+                module.State.Dispose();
+                return true;
+            }, cancellationToken).ConfigureAwait(false);
+            if (_services.Durable is { } durable)
+            {
+                await durable.ForgetAsync(name).ConfigureAwait(false);
+            }
+        }
+        finally
         {
-            await durable.ForgetAsync(name).ConfigureAwait(false);
+            if (forgotten)
+            {
+                _modules.Unreserve(name);
+            }
         }
     }
 
@@ -216,7 +243,7 @@ public sealed partial class EngineHost : IAsyncDisposable
         Reserve(copy);
         try
         {
-            return Publish(await module.Read(() =>
+            return _modules.Publish(await module.Read(() =>
             {
                 module.State.Begin(ifGeneration);
                 var bytes = ModuleTree.BytesOf(module.State.Tree.Find(path));
@@ -241,7 +268,7 @@ public sealed partial class EngineHost : IAsyncDisposable
         }
         catch
         {
-            Unreserve(copy);
+            _modules.Unreserve(copy);
             throw;
         }
     }
@@ -288,7 +315,7 @@ public sealed partial class EngineHost : IAsyncDisposable
     /// <param name="cancellationToken">Waits no longer, as when the limit has passed.</param>
     public Task DrainAsync(TimeSpan limit, CancellationToken cancellationToken = default)
     {
-        lock (_naming)
+        lock (_draining)
         {
             return _drained ??= DrainOnceAsync(limit, cancellationToken);
         }
@@ -315,7 +342,7 @@ public sealed partial class EngineHost : IAsyncDisposable
 
         Sessions.EndAll();
         Tensors.Clear();
-        foreach (var module in _modules.Values)
+        foreach (var module in _modules.All)
         {
             module.State.Dispose();
         }
@@ -330,7 +357,7 @@ public sealed partial class EngineHost : IAsyncDisposable
     {
         _services.Admission.Drain();
         _gate.WithdrawAll(Admission.Draining);
-        foreach (var module in _modules.Values)
+        foreach (var module in _modules.All)
         {
             module.Gate.WithdrawAll(Admission.Draining);
         }
@@ -345,12 +372,13 @@ public sealed partial class EngineHost : IAsyncDisposable
         {
             Log.DrainTimedOut(_log, exception is TimeoutException ? limit : _services.Time.GetElapsedTime(started));
             _services.Lanes.CutAll(Admission.Stopped);
+            _services.Durable?.DrainFailed(_modules.All);
             return;
         }
 
         if (_services.Durable is { } durable)
         {
-            await durable.DrainAsync(_modules.Values).ConfigureAwait(false);
+            await durable.DrainAsync(_modules.All).ConfigureAwait(false);
         }
     }
 
@@ -382,7 +410,7 @@ public sealed partial class EngineHost : IAsyncDisposable
 
     private void Reserve(string name, bool isRestored = false)
     {
-        if (!isRestored && !_modules.ContainsKey(name) && _services.Durable?.HasSnapshots(name) == true)
+        if (!isRestored && _modules.Find(name) is null && _services.Durable?.HasSnapshots(name) == true)
         {
             throw new EngineException(EngineError.AlreadyExists, "SNAPSHOTS_EXIST",
                 $"there is no module {EngineException.Quote(name)}, but there are snapshots of one; RestoreSnapshot brings it back, DeleteSnapshot deletes them, or choose another name")
@@ -391,55 +419,14 @@ public sealed partial class EngineHost : IAsyncDisposable
             };
         }
 
-        lock (_naming)
-        {
-            if (_modules.ContainsKey(name) || _reserved.Contains(name))
-            {
-                throw EngineException.AlreadyExists("module", name);
-            }
-
-            var count = _modules.Count + _reserved.Count;
-            if (count >= Options.MaxModules)
-            {
-                throw EngineException.Exhausted("another module", new QuotaRef("max_modules", 1, count, Options.MaxModules));
-            }
-
-            _reserved.Add(name);
-        }
-    }
-
-    private void Unreserve(string name)
-    {
-        lock (_naming)
-        {
-            _reserved.Remove(name);
-        }
-    }
-
-    private HostedModule Publish(HostedModule module)
-    {
-        lock (_naming)
-        {
-            _reserved.Remove(module.Name);
-            _modules[module.Name] = module;
-        }
-
-        return module;
-    }
-
-    private void Forget(HostedModule module)
-    {
-        lock (_naming)
-        {
-            _modules.TryRemove(module.Name, out _);
-        }
+        _modules.Reserve(name);
     }
 
     /// <summary>Frees what has expired, and gives back to the system what was freed.</summary>
     internal void Sweep()
     {
         Tensors.Sweep();
-        foreach (var module in _modules.Values)
+        foreach (var module in _modules.All)
         {
             module.State.Graphs.Sweep();
         }

@@ -121,6 +121,10 @@ public sealed class EngineOptions
         AbsoluteDirectory(SharedMemoryDir, nameof(SharedMemoryDir));
         AbsoluteDirectory(ModelsDir, nameof(ModelsDir));
         AbsoluteDirectory(ExportDir, nameof(ExportDir));
+        if (Data.Length > 0 && ExportDir.Length > 0 && (IsIn(Data, ExportDir) || IsIn(ExportDir, Data)))
+        {
+            errors.Add($"{nameof(ExportDir)} is \"{ExportDir}\" and {nameof(Data)} is \"{Data}\"; neither may be in the other: what callers write could take the place of snapshots");
+        }
         AbsoluteDirectory(ScriptDir, nameof(ScriptDir));
         try
         {
@@ -130,7 +134,6 @@ public sealed class EngineOptions
         {
             errors.Add($"{nameof(ScriptOperators)} is wrong: {exception.Message}");
         }
-
 
         if (PluginDir.Length > 0 && !Directory.Exists(PluginDir))
         {
@@ -163,6 +166,10 @@ public sealed class EngineOptions
         NotAboveMax(GraphTtl, nameof(GraphTtl));
         NotAboveMax(KeptTensorTtl, nameof(KeptTensorTtl));
         return errors;
+
+        static bool IsIn(string inner, string outer) =>
+            (Path.TrimEndingDirectorySeparator(Path.GetFullPath(inner)) + Path.DirectorySeparatorChar).StartsWith(
+                Path.TrimEndingDirectorySeparator(Path.GetFullPath(outer)) + Path.DirectorySeparatorChar, StringComparison.Ordinal);
 
         void AbsoluteDirectory(string value, string name)
         {

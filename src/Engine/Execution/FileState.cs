@@ -29,7 +29,7 @@ internal sealed class FileState : StateSource
     /// <param name="name">The file's name, for the ledger's message.</param>
     /// <param name="field">Where the file's name stands in the request, for errors.</param>
     /// <param name="progress">Told the bytes read and those of all, after each tensor.</param>
-    /// <param name="cancellationToken">Looked at before each tensor.</param>
+    /// <param name="cancellationToken">Looked at between pieces of the file.</param>
     /// <exception cref="EngineException">It does not fit the memory budget, or the file is damaged.</exception>
     public static FileState Read(
         IStateFile file, IReadOnlyList<LoadEntry> wanted, MemoryLedger ledger, string name, string field, Action<long, long> progress, CancellationToken cancellationToken)
@@ -44,7 +44,7 @@ internal sealed class FileState : StateSource
             for (var i = 0; i < tensors.Length; i++)
             {
                 cancellationToken.ThrowIfCancellationRequested();
-                tensors[i] = (entries[i].Key, file.Read(wanted[i].Index).DetachFromDisposeScope());
+                tensors[i] = (entries[i].Key, file.Read(wanted[i].Index, cancellationToken).DetachFromDisposeScope());
                 progress(done += lengths[i], charge.Bytes);
             }
 

@@ -15,6 +15,11 @@ internal sealed record HostServices(
     /// <summary>The modules that are on disk; null where the host has no directory for them.</summary>
     public DurableModules? Durable { get; set; }
 
+    /// <summary>The same, for a call that can do nothing without.</summary>
+    /// <exception cref="EngineException">The host has no directory for them.</exception>
+    public DurableModules RequireDurable() => Durable
+        ?? throw EngineException.Precondition("SNAPSHOTS_OFF", "this server keeps no snapshots: its operator has not set data; GetStateDict reads weights over the wire");
+
     /// <summary>How large a module may be.</summary>
     public BuildLimits Limits { get; } = new(Options.MaxSpecDepth, Options.MaxSubmodules);
 

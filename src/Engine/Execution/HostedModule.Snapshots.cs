@@ -5,9 +5,8 @@ namespace Sconce.Engine.Execution;
 /// <content>Snapshots.</content>
 public sealed partial class HostedModule
 {
-    /// <summary>When snapshots are taken by themselves.</summary>
-    /// <param name="cancellationToken">Takes the call back while it waits.</param>
-    public Task<SnapshotPolicy> GetSnapshotPolicyAsync(CancellationToken cancellationToken) => Read(() => _state.SnapshotPolicy, cancellationToken);
+    /// <summary>When snapshots are taken by themselves, as of the last change: whoever asks waits for nothing.</summary>
+    public SnapshotPolicy SnapshotPolicy => _state.SnapshotPolicy;
 
     /// <summary>Sets when snapshots are taken by themselves.</summary>
     /// <param name="policy">The policy.</param>
@@ -18,6 +17,9 @@ public sealed partial class HostedModule
     {
         ArgumentNullException.ThrowIfNull(policy);
         policy.Check();
+
+        // A policy that nothing follows would be a promise.
+        _ = _host.RequireDurable();
         return Change(ifGeneration, () => _state.SnapshotPolicy = policy, cancellationToken);
     }
 

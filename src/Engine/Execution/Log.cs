@@ -22,4 +22,7 @@ internal static partial class Log
 
     [LoggerMessage(1006, LogLevel.Information, "Wrote {Bytes} bytes of module {Module} to {File}")]
     public static partial void FileWritten(ILogger logger, long bytes, string module, string file);
+
+    [LoggerMessage(1007, LogLevel.Information, "Deleted {Count} unfinished files that a killed process had left in {Directory}")]
+    public static partial void UnfinishedDeleted(ILogger logger, int count, string directory);
 }

@@ -1,4 +1,5 @@
 using Microsoft.Extensions.Logging;
+using Sconce.Engine.Storage;
 using Sconce.Engine.Weights;
 
 namespace Sconce.Engine.Execution;
@@ -15,10 +16,10 @@ internal sealed class ModelFiles(EngineOptions options, MemoryLedger ledger, ILo
 
     private static readonly SemaphoreSlim Turns = new(AtOnce);
 
-    private OperatorDirectory Models => options.ModelsDir.Length > 0 ? new(options.ModelsDir)
+    private OperatorDirectory Models => options.ModelsDir.Length > 0 ? new(options.ModelsDir, SystemDisk.Instance)
         : throw EngineException.Precondition("MODELS_DIR_OFF", "this server loads no files: its operator has not set models_dir; LoadStateDict takes weights over the wire");
 
-    private OperatorDirectory Exports => options.ExportDir.Length > 0 ? new(options.ExportDir)
+    private OperatorDirectory Exports => options.ExportDir.Length > 0 ? new(options.ExportDir, SystemDisk.Instance)
         : throw EngineException.Precondition("EXPORT_DIR_OFF", "this server writes no files: its operator has not set export_dir; GetStateDict gives weights over the wire, as a file too");
 
     /// <summary>The files that can be loaded, and whether there are more than are told.</summary>
@@ -57,10 +58,11 @@ internal sealed class ModelFiles(EngineOptions options, MemoryLedger ledger, ILo
         ModelFileRef named, LoadPlan plan, string module, Func<IReadOnlyList<StateEntryInfo>, Task> check, CancellationToken cancellationToken)
     {
         var directory = Models;
-        var (file, format) = await InTurn(() => StateFiles.Open(directory.OpenRead(named.Name, named.Field + "name"), named), cancellationToken).ConfigureAwait(false);
+        var (file, format) = await InTurn(() => StateFiles.Open(ByteSource.Owned(directory.OpenRead(named.Name, named.Field + "name")), named), cancellationToken).ConfigureAwait(false);
         using (file)
         {
-            // Not in turn: the module may be busy for long.
+            // Not in turn: the module may be busy for long, and many such files wait for it.
+            using var listed = new MemoryCharge(ledger, MemoryUse.State, "the list of tensors of file", named.Name, StateEntryInfo.BytesOf(file.Entries));
             await check(file.Entries).ConfigureAwait(false);
             var state = await InTurn(() => Read(file, named, plan, cancellationToken), cancellationToken).ConfigureAwait(false);
             Log.FileRead(log, state.TotalBytes, named.Name, module);
@@ -107,13 +109,33 @@ internal sealed class ModelFiles(EngineOptions options, MemoryLedger ledger, ILo
         }
     }
 
+    /// <summary>Deletes what killed processes have left of files that they wrote.</summary>
+    public void DeleteUnfinished()
+    {
+        foreach (var directory in new[] { options.ExportDir, options.SharedMemoryDir }.Where(path => path.Length > 0).Distinct(StringComparer.Ordinal))
+        {
+            try
+            {
+                if (WholeFile.DeleteUnfinished(SystemDisk.Instance, directory) is > 0 and var deleted)
+                {
+                    Log.UnfinishedDeleted(log, deleted, directory);
+                }
+            }
+            catch (Exception exception) when (DiskFailure.Is(exception))
+            {
+                // Whoever writes there will be told; a server that only reads can do without.
+            }
+        }
+    }
+
     private static ModelFileInfo? Describe(OperatorDirectory directory, string name)
     {
         try
         {
             using var file = directory.OpenRead(name, "name");
-            var format = StateFiles.FormatOf(file);
-            return format == StateFileFormat.Unspecified ? null : new ModelFileInfo(name, RandomAccess.GetLength(file), format, File.GetLastWriteTimeUtc(file));
+            using var source = ByteSource.Of(file);
+            var format = StateFiles.FormatOf(source);
+            return format == StateFileFormat.Unspecified ? null : new ModelFileInfo(name, source.Length, format, File.GetLastWriteTimeUtc(file));
         }
         catch (Exception exception) when (exception is EngineException or IOException or UnauthorizedAccessException)
         {

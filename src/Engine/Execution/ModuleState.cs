@@ -14,7 +14,6 @@ namespace Sconce.Engine.Execution;
 internal sealed class ModuleState : IDisposable
 {
     private readonly HostServices _host;
-    private readonly RandomStream _random;
     private readonly MemoryCharge _weights;
     private readonly MemoryCharge _gradients;
     private ModuleSummary _summary = null!;
@@ -28,7 +27,7 @@ internal sealed class ModuleState : IDisposable
     /// <summary>Takes over a tree and the charge for it.</summary>
     public ModuleState(string name, ModuleTree tree, RandomStream random, MemoryCharge weights, HostServices host)
     {
-        (Name, Tree, _random, _weights, _host) = (name, tree, random, weights, host);
+        (Name, Tree, Random, _weights, _host) = (name, tree, random, weights, host);
         Created = host.Time.GetUtcNow();
         _gradients = new MemoryCharge(host.Ledger, MemoryUse.Gradients, "the gradients of module", name);
         Graphs = new GraphTable(name, host.Options, host.Time);
@@ -46,9 +45,9 @@ internal sealed class ModuleState : IDisposable
     public ModuleTree Tree { get; }
 
     /// <summary>Where its random numbers come from.</summary>
-    public RandomStream Random => _random;
+    public RandomStream Random { get; }
 
-    /// <summary>When snapshots are taken by themselves. Whoever sets it has the module alone.</summary>
+    /// <summary>When snapshots are taken by themselves. Whoever sets it has the module alone; it may be read from any thread.</summary>
     public SnapshotPolicy SnapshotPolicy { get; set; } = new();
 
     /// <summary>Steps that its optimizers have taken, those of deleted ones among them.</summary>
@@ -166,7 +165,7 @@ internal sealed class ModuleState : IDisposable
     public bool MayDraw => Traits.AlwaysDraws || (Traits.Draws && AnyTraining) || AnyShapeless;
 
     /// <summary>Runs a forward, with the module's random stream where it may draw: only then must it wait for other modules that do.</summary>
-    public T Draw<T>(Func<T> forward) => MayDraw ? _random.Run(forward) : forward();
+    public T Draw<T>(Func<T> forward) => MayDraw ? Random.Run(forward) : forward();
 
     /// <summary>Runs what surely draws.</summary>
     /// <param name="work">The work.</param>
@@ -175,7 +174,7 @@ internal sealed class ModuleState : IDisposable
     {
         if (seed is not { } number)
         {
-            return _random.Run(work);
+            return Random.Run(work);
         }
 
         using var stream = new RandomStream();
@@ -184,7 +183,7 @@ internal sealed class ModuleState : IDisposable
     }
 
     /// <summary>Gives the module a random stream of its own.</summary>
-    public void Seed(long seed) => _random.Seed(seed);
+    public void Seed(long seed) => Random.Seed(seed);
 
     /// <summary>Values of parameters or buffers have changed: graphs recorded before are of a module that is no more.</summary>
     public void Stepped()
@@ -361,6 +360,10 @@ internal sealed class ModuleState : IDisposable
         }
     }
 
+    /// <summary>Charges gradients that are about to be made, these and no others.</summary>
+    /// <param name="bytes">What they take.</param>
+    public void ReserveGradients(long bytes) => _gradients.Resize(bytes);
+
     /// <summary>Corrects the charge for gradients to those that there are.</summary>
     public void SettleGradients()
     {
@@ -375,15 +378,19 @@ internal sealed class ModuleState : IDisposable
     }
 
     /// <summary>It was made of a snapshot. Its generation is above every one that the module can have had: what was changed after the snapshot is lost, and who knows those changes must be told.</summary>
+    /// <param name="facts">The snapshot's.</param>
     public void Restored(ModuleFacts facts)
     {
         // Four million changes in a second are out of reach, and the number stays below 2^53, which JavaScript can hold.
-        var now = (ulong)Math.Max(0, _host.Time.GetUtcNow().ToUnixTimeSeconds()) << 22;
+        var now = ((ulong)Math.Max(0, _host.Time.GetUtcNow().ToUnixTimeMilliseconds()) << 22) / 1000;
         (Created, SnapshotPolicy, Generation) = (facts.Created, facts.Policy, Math.Max(now, facts.Generation + 1));
         Steps = _stepsSaved = facts.Steps;
-        Traits = ModuleTraits.Of(Tree);
         Refresh();
     }
+
+    /// <summary>It is to take another's place, which may itself have been restored a moment ago: its generation is above the other's too.</summary>
+    /// <param name="generation">The other's.</param>
+    public void Follow(ulong generation) => Generation = Math.Max(Generation, generation + 1);
 
     /// <summary>Another module takes its place: calls that come after are told to try again.</summary>
     public void DisposeReplaced()
@@ -401,7 +408,7 @@ internal sealed class ModuleState : IDisposable
         _shared?.Dispose();
         Optimizers.Dispose();
         Tree.Dispose();
-        _random.Dispose();
+        Random.Dispose();
         _gradients.Dispose();
         _weights.Dispose();
     }

@@ -54,14 +54,20 @@ internal sealed class OptimizerTable(string module, ModuleTree tree, MemoryLedge
     /// <summary>Takes up an optimizer of a snapshot.</summary>
     public void Restore(OptimizerMemory memory, IReadOnlyList<(string Key, Tensor Value)> tensors)
     {
-        var optimizer = HostedOptimizer.Restore(memory, tensors, tree);
+        var charge = new MemoryCharge(ledger, MemoryUse.Optimizers, "the optimizer state of module", module, tensors.Sum(entry => entry.Value.numel() * entry.Value.ElementSize));
+        HostedOptimizer? optimizer = null;
         try
         {
-            _optimizers.Add(optimizer.Name, (optimizer, new MemoryCharge(ledger, MemoryUse.Optimizers, "the optimizer state of module", module, optimizer.StateBytes)));
+            optimizer = HostedOptimizer.Restore(memory, tensors, tree);
+
+            // What the first steps will make too.
+            charge.Resize(optimizer.StateBytes);
+            _optimizers.Add(optimizer.Name, (optimizer, charge));
         }
         catch
         {
-            optimizer.Dispose();
+            optimizer?.Dispose();
+            charge.Dispose();
             throw;
         }
     }

@@ -1,4 +1,5 @@
 using Sconce.Engine.Modules;
+using Sconce.Engine.Storage;
 using Sconce.Engine.Weights.Safetensors;
 
 namespace Sconce.Engine.Execution;
@@ -25,28 +26,15 @@ internal sealed class SharedStateFile : IDisposable
         var bytes = layout.FileBytes;
         var charge = new MemoryCharge(ledger, MemoryUse.State, "the shared memory of module", module, bytes);
         var path = System.IO.Path.Combine(directory, $"{Ids.New("sconce")}.safetensors");
-        var unfinished = path + ".tmp";
         try
         {
-            var options = new FileStreamOptions { Mode = FileMode.CreateNew, Access = FileAccess.Write, BufferSize = 0 };
-            if (!OperatingSystem.IsWindows())
-            {
-                options.UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite;
-            }
-
-            using (var stream = new FileStream(unfinished, options))
-            {
-                SafetensorsWriter.Write(stream, layout, entries);
-            }
-
-            File.Move(unfinished, path);
+            WholeFile.Write(SystemDisk.Instance, path, WholeFileOptions.Private, stream => SafetensorsWriter.Write(stream, layout, entries));
             return new SharedStateFile(path, bytes, charge);
         }
         catch (Exception exception)
         {
             charge.Dispose();
-            Delete(unfinished);
-            throw exception is IOException or UnauthorizedAccessException
+            throw DiskFailure.Is(exception)
                 ? new EngineException(EngineError.FailedPrecondition, "SHARED_MEMORY_UNAVAILABLE",
                     $"{bytes:N0} bytes could not be written to shared_memory_dir: it may be full, or closed to the server; the server's operator can tell", exception)
                 : exception;
@@ -66,7 +54,7 @@ internal sealed class SharedStateFile : IDisposable
         {
             File.Delete(path);
         }
-        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
+        catch (Exception exception) when (DiskFailure.Is(exception))
         {
             // The directory is the operator's; what cannot be removed there is theirs to remove.
         }

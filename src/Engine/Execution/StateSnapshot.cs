@@ -8,7 +8,21 @@ namespace Sconce.Engine.Execution;
 /// <param name="Key">Its key.</param>
 /// <param name="Type">Element type.</param>
 /// <param name="Shape">Sizes of its dimensions.</param>
-public readonly record struct StateEntryInfo(string Key, ElementType Type, IReadOnlyList<long> Shape);
+public readonly record struct StateEntryInfo(string Key, ElementType Type, IReadOnlyList<long> Shape)
+{
+    // What a list may take uncharged: those of most modules do, and their figures are the tensors' alone.
+    private const long Free = 1 << 20;
+
+    // The objects beside their content.
+    private const long Overhead = 128;
+
+    /// <summary>Bytes, estimated, to charge for a list of these that is held for as long as a caller likes: a message or a file may name a million of tensors that have no bytes.</summary>
+    internal static long BytesOf(IReadOnlyList<StateEntryInfo> entries)
+    {
+        var bytes = entries.Sum(entry => Overhead + (2L * entry.Key.Length) + ((long)sizeof(long) * entry.Shape.Count));
+        return bytes > Free ? bytes : 0;
+    }
+}
 
 /// <summary>A copy of tensors of one generation, so that the module is free while a caller reads. Charged to the ledger until disposed.</summary>
 public sealed class StateSnapshot : IDisposable

@@ -5,7 +5,8 @@ using static TorchSharp.torch;
 namespace Sconce.Engine.Execution;
 
 /// <summary>
-/// Receives a state dict into native memory. What is announced must fit the budget, but only what comes is charged: words alone take no room from others.
+/// Receives a state dict into native memory. What is announced must fit the budget, but only what comes is charged, and a list of tensors that is long itself: words
+/// alone take no room from others.
 /// The order of the pieces is the sender's matter; nothing here touches a module.
 /// </summary>
 public sealed unsafe class StateUpload : StateSource
@@ -17,6 +18,7 @@ public sealed unsafe class StateUpload : StateSource
     private readonly long[] _lengths;
     private readonly long[] _written;
     private readonly MemoryCharge _charge;
+    private readonly long _listed;
     private long _received;
 
     /// <summary>Checks what is announced.</summary>
@@ -33,7 +35,8 @@ public sealed unsafe class StateUpload : StateSource
         _written = new long[entries.Count];
         TotalBytes = _lengths.Sum();
         ledger.Check(MemoryUse.State, TotalBytes, What, field);
-        _charge = new MemoryCharge(ledger, MemoryUse.State, What, field);
+        _listed = StateEntryInfo.BytesOf(entries);
+        _charge = new MemoryCharge(ledger, MemoryUse.State, What, field, _listed);
     }
 
     /// <inheritdoc/>
@@ -88,7 +91,7 @@ public sealed unsafe class StateUpload : StateSource
         ObjectDisposedException.ThrowIf(IsDisposed, this);
         ArgumentOutOfRangeException.ThrowIfNegative(offset);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(data.Length, _lengths[entry] - offset, nameof(data));
-        _charge.Resize(_received + data.Length);
+        _charge.Resize(_listed + _received + data.Length);
         _received += data.Length;
         Allocate(entry);
         data.CopyTo(new Span<byte>((byte*)_addresses[entry] + offset, data.Length));
@@ -130,7 +133,7 @@ public sealed unsafe class StateUpload : StateSource
             Allocate(i);
             if (Entries[i].Type == ElementType.Bool)
             {
-                CheckBooleans(i);
+                TensorLayout.CheckBooleans((byte*)_addresses[i], _lengths[i], $"{Field}[{i}]");
             }
 
             complete[i] = (Entries[i].Key, _tensors[i]!);
@@ -147,16 +150,6 @@ public sealed unsafe class StateUpload : StateSource
             var (_, type, shape) = Entries[entry];
             _tensors[entry] = NativeTensors.Allocate(type, shape, _lengths[entry], out var memory).DetachFromDisposeScope();
             _addresses[entry] = (nint)memory;
-        }
-    }
-
-    private void CheckBooleans(int entry)
-    {
-        const int Piece = 1 << 30;
-        for (var offset = 0L; offset < _lengths[entry]; offset += Piece)
-        {
-            var length = (int)Math.Min(Piece, _lengths[entry] - offset);
-            TensorLayout.CheckBooleans(new ReadOnlySpan<byte>((byte*)_addresses[entry] + offset, length), $"{Field}[{entry}]");
         }
     }
 }

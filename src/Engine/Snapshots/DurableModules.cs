@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Diagnostics;
 using Microsoft.Extensions.Logging;
 using Sconce.Engine.Execution;
 using Sconce.Engine.Weights;
@@ -22,6 +23,9 @@ public sealed class DurableModules : IDisposable
     private const string FactsPart = "module.json";
     private const string WeightsPart = "weights.safetensors";
     private const string TrainingPart = "training.safetensors";
+
+    // Each takes the memory of a copy and waits for the disk.
+    private const int DrainedAtOnce = 4;
 
     private readonly EngineHost _host;
     private readonly SnapshotStore _store;
@@ -110,8 +114,9 @@ public sealed class DurableModules : IDisposable
 
     /// <summary>Deletes a snapshot, for good.</summary>
     /// <param name="snapshot">Its id.</param>
+    /// <param name="cancellationToken">Takes the call back until it begins.</param>
     /// <exception cref="EngineException">There is none, or the disk failed.</exception>
-    public Task DeleteAsync(string snapshot) => Task.Run(() => _store.Delete(snapshot));
+    public Task DeleteAsync(string snapshot, CancellationToken cancellationToken) => Task.Run(() => _store.Delete(snapshot), cancellationToken);
 
     /// <summary>Restores every module that has snapshots. One that cannot be is told of and left; its snapshots stay, and its name stays taken.</summary>
     /// <param name="cancellationToken">Stops after the module that is being restored.</param>
@@ -123,15 +128,16 @@ public sealed class DurableModules : IDisposable
         {
             cancellationToken.ThrowIfCancellationRequested();
             _progress = new(modules.Count, i - failed.Count, modules[i], new Dictionary<string, string>(failed));
-            var started = TimeProvider.System.GetTimestamp();
+            var started = Stopwatch.GetTimestamp();
             try
             {
                 var (restored, snapshot) = await RestoreAsync(modules[i], "", null, cancellationToken).ConfigureAwait(false);
-                Log.Restored(_log, i + 1, modules.Count, restored.Name, snapshot.Id, snapshot.Facts.Step, TimeProvider.System.GetElapsedTime(started));
+                Log.Restored(_log, i + 1, modules.Count, restored.Name, snapshot.Id, snapshot.Facts.Step, Stopwatch.GetElapsedTime(started));
             }
-            catch (EngineException exception)
+            catch (Exception exception) when (exception is not OperationCanceledException || !cancellationToken.IsCancellationRequested)
             {
-                failed.Add(modules[i], exception.Message);
+                // Whatever it is: one module must not keep the others from being served.
+                failed.Add(modules[i], LaneFailure.Translate(exception).Message);
                 Log.NotRestored(_log, exception, i + 1, modules.Count, modules[i]);
             }
         }
@@ -143,8 +149,8 @@ public sealed class DurableModules : IDisposable
     /// <summary>Whether a name belongs to a module that is on disk, so that no other may be made under it.</summary>
     internal bool HasSnapshots(string module) => _store.List(module).Count > 0;
 
-    /// <summary>Deletes a module's snapshots, after the module: what is being written meanwhile finds it gone.</summary>
-    internal Task ForgetAsync(string module) => HasSnapshots(module) || _writing.ContainsKey(module) ? Task.Run(() => _store.DeleteAll(module)) : Task.CompletedTask;
+    /// <summary>Deletes a module's snapshots, after the module and before another can have the name: what is being written is waited for, and what comes after that finds the module gone.</summary>
+    internal Task ForgetAsync(string module) => Task.Run(() => _store.DeleteAll(module));
 
     /// <summary>In a module's turn, after a step that makes a snapshot due: copies the module, and writes the copy beside what runs.</summary>
     /// <returns>False where one is still being written: the next step will ask again.</returns>
@@ -160,16 +166,17 @@ public sealed class DurableModules : IDisposable
         {
             image = ModuleImage.Of(state, _host.Ledger);
         }
-        catch (EngineException exception)
+        catch (Exception exception)
         {
-            // The step is done and its caller gets its answer; the next one that is due tries again.
+            // Whatever it is: the step is done and its caller gets its answer; the next one that is due tries again.
             Log.NotSaved(_log, exception, state.Name, "steps");
             return true;
         }
 
-        var start = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-        _writing[state.Name] = WriteAsync(start.Task, state.Name, image, "steps");
-        start.SetResult();
+        // Known before it runs: it takes itself away at its end.
+        var writing = new Task(() => WriteStep(state.Name, image));
+        _writing[state.Name] = writing;
+        writing.Start(TaskScheduler.Default);
         return true;
     }
 
@@ -177,35 +184,71 @@ public sealed class DurableModules : IDisposable
     internal async Task DrainAsync(IEnumerable<HostedModule> modules)
     {
         await Task.WhenAll(_writing.Values).ConfigureAwait(false);
-        await Task.WhenAll(modules.Where(module => module.State.SnapshotPolicy.OnDrain).Select(module => Task.Run(() =>
+        var crowded = new ConcurrentQueue<HostedModule>();
+        await Parallel.ForEachAsync(modules.Where(module => module.State.SnapshotPolicy.OnDrain), new ParallelOptions { MaxDegreeOfParallelism = DrainedAtOnce }, (module, _) =>
         {
-            try
+            if (!TrySaveDrained(module, isLast: false))
             {
-                using var image = ModuleImage.Of(module.State, _host.Ledger);
-                Write(module.Name, image, "drain", null, default);
+                crowded.Enqueue(module);
             }
-            catch (EngineException exception)
-            {
-                Log.NotSaved(_log, exception, module.Name, "drain");
-            }
-        }))).ConfigureAwait(false);
+
+            return default;
+        }).ConfigureAwait(false);
+
+        // There was no room for their copies beside the others': one after the other now, as what is not saved here is lost.
+        foreach (var module in crowded)
+        {
+            TrySaveDrained(module, isLast: true);
+        }
+    }
+
+    /// <summary>The drain ends while calls still run, so that nothing can be copied: says which modules that leaves unsaved.</summary>
+    internal void DrainFailed(IEnumerable<HostedModule> modules)
+    {
+        foreach (var module in modules.Where(module => module.State.SnapshotPolicy.OnDrain))
+        {
+            Log.NotSaved(_log, Admission.Stopped(), module.Name, "drain");
+        }
     }
 
     /// <summary>Gives the directory back, once what is being written is written.</summary>
     public void Dispose() => _store.Dispose();
 
-    private async Task WriteAsync(Task start, string module, ModuleImage image, string reason)
+    private bool TrySaveDrained(HostedModule module, bool isLast)
     {
-        await start.ConfigureAwait(false);
+        try
+        {
+            using var image = ModuleImage.Of(module.State, _host.Ledger);
+            Write(module.Name, image, "drain", null, default);
+            return true;
+        }
+        catch (EngineException exception) when (exception.Error == EngineError.ResourceExhausted && !isLast)
+        {
+            return false;
+        }
+        catch (Exception exception)
+        {
+            // Whatever it is: the others are to be saved, and the process is to end as it would.
+            Log.NotSaved(_log, exception, module.Name, "drain");
+            return true;
+        }
+    }
+
+    private void WriteStep(string module, ModuleImage image)
+    {
         using (image)
         {
             try
             {
-                Write(module, image, reason, null, default);
+                Write(module, image, "steps", null, default);
             }
-            catch (EngineException exception)
+            catch (EngineException exception) when (exception.Error == EngineError.NotFound)
             {
-                Log.NotSaved(_log, exception, module, reason);
+                // Deleted, or replaced, meanwhile: nothing is lost that anybody wants.
+            }
+            catch (Exception exception)
+            {
+                Log.NotSaved(_log, exception, module, "steps");
             }
             finally
             {
@@ -220,33 +263,36 @@ public sealed class DurableModules : IDisposable
             module,
             [
                 new(FactsPart, stream => FactsJson.Write(stream, image.Facts)),
-                new(WeightsPart, stream => Write(stream, image.Weights)),
-                new(TrainingPart, stream => Write(stream, image.Training)),
+                new(WeightsPart, StateFiles.Writer(image.Weights, StateFileFormat.Safetensors)),
+                new(TrainingPart, stream =>
+                {
+                    StateFiles.Writer(image.Training, StateFileFormat.Safetensors)(stream);
+
+                    // Whoever deletes the module hereafter waits for this save to end, and then deletes the snapshot too.
+                    CheckHeld(module, image);
+                }),
             ],
             new SnapshotFacts((long)image.Facts.Generation, image.Facts.Steps, reason),
             keepLast ?? image.Facts.Policy.KeepLast,
             cancellationToken);
-        if (_host.Holds(module, image.Facts.Created))
+        try
         {
+            CheckHeld(module, image);
             return info;
         }
-
-        // Deleted while this was written, and then so are its snapshots.
-        _store.Delete(info.Id);
-        throw EngineHost.ModuleNotFound(module);
+        catch
+        {
+            // Deleted, or another's snapshot was restored under its name.
+            _store.TryDelete(info.Id);
+            throw;
+        }
     }
 
-    private static void Write(Stream stream, StateSnapshot state)
+    private void CheckHeld(string module, ModuleImage image)
     {
-        const int Piece = 1 << 26;
-        var layout = SafetensorsLayout.Of(state.Entries);
-        stream.Write(layout.Header.Span);
-        foreach (var index in layout.Order)
+        if (!_host.Holds(module, image.Facts.Created))
         {
-            for (var offset = 0L; offset < state.ByteLength(index); offset += Piece)
-            {
-                stream.Write(state.Read(index, offset, (int)Math.Min(Piece, state.ByteLength(index) - offset)).Span);
-            }
+            throw EngineHost.ModuleNotFound(module);
         }
     }
 

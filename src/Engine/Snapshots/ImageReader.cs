@@ -60,6 +60,8 @@ internal sealed class ImageReader(ModuleFacts facts, IStateFile weights, IStateF
     {
         using var scope = NewDisposeScope();
         using var normal = inference_mode(false);
+        var gradients = ImageKeys.Gradient("");
+        state.ReserveGradients(training.Entries.Where(entry => entry.Key.StartsWith(gradients, StringComparison.Ordinal)).Sum(Bytes));
         foreach (var (name, parameter) in ModuleTree.NamedParameters(state.Tree.Root))
         {
             if (Has(ImageKeys.Gradient(name)))
@@ -68,7 +70,6 @@ internal sealed class ImageReader(ModuleFacts facts, IStateFile weights, IStateF
             }
         }
 
-        state.ChargeGradients();
         state.SettleGradients();
         foreach (var memory in facts.Optimizers)
         {
@@ -111,7 +112,7 @@ internal sealed class ImageReader(ModuleFacts facts, IStateFile weights, IStateF
         }
 
         // What was converted since the module was made may be larger than what its spec makes.
-        charge.Resize(Math.Max(charge.Bytes, weights.Entries.Concat(training.Entries).Where(entry => known.Contains(entry.Key)).Sum(entry => TensorSize.Product([.. entry.Shape, entry.Type.Size()]))));
+        charge.Resize(Math.Max(charge.Bytes, weights.Entries.Concat(training.Entries).Where(entry => known.Contains(entry.Key)).Sum(Bytes)));
         foreach (var (key, target) in targets)
         {
             using var value = Read(key);
@@ -126,6 +127,8 @@ internal sealed class ImageReader(ModuleFacts facts, IStateFile weights, IStateF
 
         static string Key(string key, bool persistent) => persistent ? key : ImageKeys.Buffer(key);
     }
+
+    private static long Bytes(StateEntryInfo entry) => TensorSize.Product([.. entry.Shape, entry.Type.Size()]);
 
     private bool Has(string key) => _entries.ContainsKey(key);
 

@@ -35,6 +35,10 @@ internal sealed class ModuleImage : IDisposable
         var optimizers = state.Optimizers.Remember();
         var hooks = state.Hooks.Lasting;
         var complex = new List<string>();
+
+        // A sparse gradient may be far smaller than the dense one that is made of it.
+        using var dense = new MemoryCharge(ledger, MemoryUse.State, What, state.Name,
+            parameters.Sum(named => named.Parameter.grad is { is_sparse: true } ? named.Parameter.numel() * named.Parameter.ElementSize : 0));
         List<(string, Tensor)> weights =
         [
             .. parameters.Select(named => (named.Name, (Tensor)named.Parameter)),

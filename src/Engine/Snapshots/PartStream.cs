@@ -1,9 +1,10 @@
 using System.Buffers;
+using Sconce.Engine.Storage;
 
 namespace Sconce.Engine.Snapshots;
 
 /// <summary>What a part's writer writes to: a new file, and the digest of it. Large pieces go to both at once, from where they lie; small ones are collected.</summary>
-internal sealed class PartStream(IDiskWriter file, PartDigest digest, CancellationToken cancellation) : Stream
+internal sealed class PartStream(IDiskWriter file, PartDigest digest, CancellationToken cancellation) : WriteOnlyStream
 {
     // Enough that the digest's other threads have something to do.
     private const int BufferSize = 2 * PartDigest.Segment;
@@ -13,20 +14,25 @@ internal sealed class PartStream(IDiskWriter file, PartDigest digest, Cancellati
 
     private byte[]? _buffer = ArrayPool<byte>.Shared.Rent(BufferSize);
     private int _buffered;
-    private long _length;
     private Exception? _failure;
-
-    public override bool CanRead => false;
-
-    public override bool CanSeek => false;
 
     public override bool CanWrite => _buffer is not null;
 
-    public override long Length => _length;
+    /// <summary>Makes the file durable and gives its digest. A failure that the writer met and swallowed is thrown here again.</summary>
+    public string Finish()
+    {
+        Drain();
+        if (_failure is { } failure)
+        {
+            throw new IOException(failure.Message, failure) { HResult = failure.HResult };
+        }
 
-    public override long Position { get => _length; set => throw new NotSupportedException(); }
+        cancellation.ThrowIfCancellationRequested();
+        file.Flush();
+        return digest.Take();
+    }
 
-    public override void Write(ReadOnlySpan<byte> bytes)
+    protected override void Take(ReadOnlySpan<byte> bytes)
     {
         ObjectDisposedException.ThrowIf(_buffer is null, this);
         if (bytes.Length > BufferSize - _buffered)
@@ -43,38 +49,7 @@ internal sealed class PartStream(IDiskWriter file, PartDigest digest, Cancellati
             bytes.CopyTo(_buffer.AsSpan(_buffered));
             _buffered += bytes.Length;
         }
-
-        _length += bytes.Length;
     }
-
-    public override void Write(byte[] buffer, int offset, int count) => Write(buffer.AsSpan(offset, count));
-
-    public override void WriteByte(byte value) => Write([value]);
-
-    // What makes it durable comes at the end of the part, once.
-    public override void Flush()
-    {
-    }
-
-    /// <summary>Makes the file durable and gives its digest. A failure that the writer met and swallowed is thrown here again.</summary>
-    public string Finish()
-    {
-        Drain();
-        if (_failure is { } failure)
-        {
-            throw new IOException(failure.Message, failure) { HResult = failure.HResult };
-        }
-
-        cancellation.ThrowIfCancellationRequested();
-        file.Flush();
-        return digest.Take();
-    }
-
-    public override int Read(byte[] buffer, int offset, int count) => throw new NotSupportedException();
-
-    public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
-
-    public override void SetLength(long value) => throw new NotSupportedException();
 
     protected override void Dispose(bool disposing)
     {

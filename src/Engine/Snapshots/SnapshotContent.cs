@@ -1,4 +1,5 @@
 using System.Buffers;
+using Sconce.Engine.Storage;
 
 namespace Sconce.Engine.Snapshots;
 
@@ -72,7 +73,7 @@ internal sealed class SnapshotContent : IDisposable
         }
         catch (Exception exception) when (DiskFailure.Is(exception))
         {
-            throw DiskFailure.IsLoss(exception) ? SnapshotDamage.Lost(id, part, exception) : DiskFailure.Read(exception, Path.Combine(directory, part));
+            throw DiskFailure.IsLoss(exception) ? SnapshotDamage.Lost(id, part, exception) : SnapshotFailure.Read(exception, Path.Combine(directory, part));
         }
     }
 

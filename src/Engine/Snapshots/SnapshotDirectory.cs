@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text;
 using Microsoft.Extensions.Logging;
+using Sconce.Engine.Storage;
 
 namespace Sconce.Engine.Snapshots;
 
@@ -150,7 +151,7 @@ internal sealed class SnapshotDirectory : IDisposable
             Discard(draft.Id, isRenamed);
             if (DiskFailure.Is(exception))
             {
-                throw DiskFailure.Write(exception, Path, $"the snapshot of module {EngineException.Quote(draft.Module)} was not saved");
+                throw SnapshotFailure.Write(exception, Path, $"the snapshot of module {EngineException.Quote(draft.Module)} was not saved");
             }
 
             throw;
@@ -168,7 +169,7 @@ internal sealed class SnapshotDirectory : IDisposable
         }
         catch (Exception exception) when (DiskFailure.Is(exception))
         {
-            throw DiskFailure.Write(exception, Path, $"the snapshot {id} was not deleted");
+            throw SnapshotFailure.Write(exception, Path, $"the snapshot {id} was not deleted");
         }
 
         try
@@ -208,7 +209,7 @@ internal sealed class SnapshotDirectory : IDisposable
             }
             catch (Exception exception) when (DiskFailure.Is(exception))
             {
-                throw DiskFailure.Write(exception, Path, $"the snapshot {id} was not moved into quarantine");
+                throw SnapshotFailure.Write(exception, Path, $"the snapshot {id} was not moved into quarantine");
             }
         }
     }

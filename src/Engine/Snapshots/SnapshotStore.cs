@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using Microsoft.Extensions.Logging;
+using Sconce.Engine.Storage;
 
 namespace Sconce.Engine.Snapshots;
 
@@ -16,7 +17,7 @@ internal sealed class SnapshotStore : IDisposable
     // Guards what follows; never held while the disk works.
     private readonly Lock _gate = new();
     private readonly Dictionary<string, SnapshotInfo> _snapshots = new(StringComparer.Ordinal);
-    private readonly Dictionary<string, Turn> _turns = new(StringComparer.Ordinal);
+    private readonly SnapshotTurns _turns = new();
     private readonly List<QuarantinedSnapshot> _quarantined = [];
     private readonly ManualResetEventSlim _idle = new(true);
     private int _running;
@@ -85,9 +86,9 @@ internal sealed class SnapshotStore : IDisposable
         }
 
         using var running = new Running(this);
-        using var turn = new TurnHold(this, module, cancellation);
+        using var turn = _turns.Take(module, cancellation);
         var began = Stopwatch.GetTimestamp();
-        var draft = new SnapshotInfo(SnapshotNames.NewId(), module, turn.NextSequence(), _clock.GetUtcNow(), facts, [], string.Empty);
+        var draft = new SnapshotInfo(SnapshotNames.NewId(), module, turn.NextSequence(List(module).Select(snapshot => snapshot.Sequence).DefaultIfEmpty().Max()), _clock.GetUtcNow(), facts, [], string.Empty);
         var info = _directory.Write(draft, parts, cancellation);
         lock (_gate)
         {
@@ -138,13 +139,23 @@ internal sealed class SnapshotStore : IDisposable
         Delete(Claim(id));
     }
 
+    /// <summary>Deletes a snapshot as <see cref="Delete(string)"/> does, where it is there still.</summary>
+    public void TryDelete(string id)
+    {
+        using var running = new Running(this);
+        if (TryClaim(id) is { } claimed)
+        {
+            Delete(claimed);
+        }
+    }
+
     /// <summary>Deletes all snapshots of a module, the oldest first, once a save of it that runs has ended.</summary>
     /// <returns>How many there were.</returns>
     /// <exception cref="EngineException">As for <see cref="Delete(string)"/>; those after the one that failed are still there.</exception>
     public int DeleteAll(string module, CancellationToken cancellation = default)
     {
         using var running = new Running(this);
-        using var turn = new TurnHold(this, module, cancellation);
+        using var turn = _turns.Take(module, cancellation);
         var count = 0;
         foreach (var snapshot in List(module))
         {
@@ -345,71 +356,6 @@ internal sealed class SnapshotStore : IDisposable
                 if (--_store._running == 0)
                 {
                     _store._idle.Set();
-                }
-            }
-        }
-    }
-
-    /// <summary>Whose turn it is among the saves of one module; there while somebody holds it or waits.</summary>
-    private sealed class Turn
-    {
-        public SemaphoreSlim Free { get; } = new(1);
-
-        public int Users { get; set; }
-
-        public long LastSequence { get; set; }
-    }
-
-    private readonly struct TurnHold : IDisposable
-    {
-        private readonly SnapshotStore _store;
-        private readonly string _module;
-        private readonly Turn _turn;
-
-        public TurnHold(SnapshotStore store, string module, CancellationToken cancellation)
-        {
-            (_store, _module) = (store, module);
-            lock (store._gate)
-            {
-                _turn = store._turns.TryGetValue(module, out var turn) ? turn : store._turns[module] = new Turn();
-                _turn.Users++;
-            }
-
-            try
-            {
-                _turn.Free.Wait(cancellation);
-            }
-            catch
-            {
-                Leave();
-                throw;
-            }
-        }
-
-        public long NextSequence()
-        {
-            lock (_store._gate)
-            {
-                var module = _module;
-                var last = _store._snapshots.Values.Where(snapshot => snapshot.Module == module).Select(snapshot => snapshot.Sequence).DefaultIfEmpty().Max();
-                return _turn.LastSequence = Math.Max(last, _turn.LastSequence) + 1;
-            }
-        }
-
-        public void Dispose()
-        {
-            _turn.Free.Release();
-            Leave();
-        }
-
-        private void Leave()
-        {
-            lock (_store._gate)
-            {
-                if (--_turn.Users == 0)
-                {
-                    _store._turns.Remove(_module);
-                    _turn.Free.Dispose();
                 }
             }
         }

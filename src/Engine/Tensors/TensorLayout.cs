@@ -46,12 +46,39 @@ internal static class TensorLayout
     }
 
     /// <summary>Checks that the content of a boolean tensor is zeros and ones: libtorch takes other values and computes nonsense.</summary>
-    public static void CheckBooleans(ReadOnlySpan<byte> data, string field)
+    public static unsafe void CheckBooleans(ReadOnlySpan<byte> data, string field)
     {
-        var at = data.IndexOfAnyExceptInRange((byte)0, (byte)1);
+        fixed (byte* memory = data)
+        {
+            CheckBooleans(memory, data.Length, field);
+        }
+    }
+
+    /// <summary>Checks that the content of a boolean tensor, which may be longer than a span, is zeros and ones.</summary>
+    public static unsafe void CheckBooleans(byte* data, long length, string field)
+    {
+        var at = IndexOfNoBoolean(data, length);
         if (at >= 0)
         {
             throw EngineException.Invalid(field, $"has {data[at]} at byte {at}; a bool is 0 or 1");
         }
+    }
+
+    /// <summary>Index of the first byte that is neither 0 nor 1; -1 where there is none.</summary>
+    /// <param name="data">The bytes.</param>
+    /// <param name="length">How many.</param>
+    /// <param name="piece">How many are looked at at once: a span has no more than 2^31.</param>
+    public static unsafe long IndexOfNoBoolean(byte* data, long length, int piece = 1 << 30)
+    {
+        for (var offset = 0L; offset < length; offset += piece)
+        {
+            var at = new ReadOnlySpan<byte>(data + offset, (int)Math.Min(piece, length - offset)).IndexOfAnyExceptInRange((byte)0, (byte)1);
+            if (at >= 0)
+            {
+                return offset + at;
+            }
+        }
+
+        return -1;
     }
 }

@@ -223,13 +223,7 @@ public sealed class HostedOptimizer : IDisposable
             foreach (var remembered in memory.Groups)
             {
                 optimizer.RestoreScheduler(memory.Scheduler);
-                var declared = rule.Arguments.Select(argument => argument.Name).ToHashSet(StringComparer.Ordinal);
-                var options = Bind(rule, remembered.Options.Where(option => declared.Contains(option.Key)).ToDictionary(option => option.Key, option => option.Value), "options");
-                if (remembered.Options.TryGetValue("initial_lr", out var initial))
-                {
-                    options.InitialLearningRate = (double)initial!;
-                }
-
+                var options = OptionSet.Recall(rule.Arguments, remembered.Options, rule.Type);
                 var group = new OptimizerGroup([.. remembered.Parameters.Select(name => new NamedParameter(name, ModuleTree.FindParameter(tree.Root, name)
                     ?? throw EngineException.Precondition("SNAPSHOT_MISMATCH", $"optimizer {EngineException.Quote(memory.Name)} steps {EngineException.Quote(name)}, which the module has not")))], options);
                 optimizer._groups.Add(group);
@@ -240,9 +234,7 @@ public sealed class HostedOptimizer : IDisposable
             optimizer.RestoreScheduler(memory.Scheduler);
             if (rule is PerParameterRule steps)
             {
-                var first = 0;
-                var groups = memory.Groups.Select(group => new StateGroup([.. Enumerable.Range((first += group.Parameters.Count) - group.Parameters.Count, group.Parameters.Count)], group.Options));
-                OptimizerStates.Load(steps, optimizer._groups, new OptimizerStateDict([.. groups], tensors, memory.Scalars), $"optimizer {EngineException.Quote(memory.Name)}");
+                OptimizerStates.Recall(steps, optimizer._groups, tensors, memory.Scalars, $"optimizer {EngineException.Quote(memory.Name)}");
             }
             else if (tensors.Count + memory.Scalars.Count > 0)
             {

@@ -11,7 +11,8 @@ internal interface IStateFile : IDisposable
 
     /// <summary>Reads one tensor into native memory of its own, on the CPU. Not charged to the ledger: callers charge what they keep.</summary>
     /// <param name="entry">Its index among <see cref="Entries"/>.</param>
+    /// <param name="cancellationToken">Looked at between pieces: what a file says of its length, it need not hold.</param>
     /// <returns>A tensor that the caller disposes.</returns>
     /// <exception cref="EngineException">The file was cut short, or its content differs from its checksum.</exception>
-    Tensor Read(int entry);
+    Tensor Read(int entry, CancellationToken cancellationToken = default);
 }

@@ -1,5 +1,6 @@
 using System.Text;
 using Microsoft.Win32.SafeHandles;
+using Sconce.Engine.Storage;
 
 namespace Sconce.Engine.Weights;
 
@@ -8,16 +9,16 @@ namespace Sconce.Engine.Weights;
 /// it, never the directory's path.
 /// </summary>
 /// <param name="path">Its absolute path.</param>
+/// <param name="disk">What it is written by.</param>
 /// <param name="hint">What to do where a file is not there.</param>
-internal sealed class OperatorDirectory(string path, string hint = "ListModelFiles lists those that can be loaded")
+internal sealed class OperatorDirectory(string path, IDisk disk, string hint = "ListModelFiles lists those that can be loaded")
 {
     private const int MaxDepth = 16;
     private const int MaxNameBytes = 255;
-    private const int DiskFull = 28;
-    private const int QuotaFull = 122;
 
     /// <summary>The files whose names callers could give, ordered by name. Links are left out: a directory that holds itself has no end.</summary>
-    public IEnumerable<string> List()
+    /// <exception cref="EngineException">The directory cannot be read.</exception>
+    public IReadOnlyList<string> List()
     {
         var all = new EnumerationOptions
         {
@@ -26,7 +27,14 @@ internal sealed class OperatorDirectory(string path, string hint = "ListModelFil
             IgnoreInaccessible = true,
             AttributesToSkip = FileAttributes.Hidden | FileAttributes.System | FileAttributes.ReparsePoint,
         };
-        return Directory.EnumerateFiles(path, "*", all).Select(file => Path.GetRelativePath(path, file)).Where(name => Problem(name) is null).Order(StringComparer.Ordinal);
+        try
+        {
+            return [.. Directory.EnumerateFiles(path, "*", all).Select(file => Path.GetRelativePath(path, file)).Where(name => Problem(name) is null).Order(StringComparer.Ordinal)];
+        }
+        catch (Exception exception) when (DiskFailure.Is(exception))
+        {
+            throw new EngineException(EngineError.FailedPrecondition, "FILE_UNREADABLE", "the directory cannot be read: it may be gone, or closed to the server; the server's operator can tell", exception);
+        }
     }
 
     /// <summary>Opens a file for reading.</summary>
@@ -37,23 +45,23 @@ internal sealed class OperatorDirectory(string path, string hint = "ListModelFil
     public SafeFileHandle OpenRead(string name, string field)
     {
         CheckName(name, field);
-        SafeFileHandle? file = null;
         try
         {
-            file = PosixFiles.Open(Path.Combine(path, name)) ?? throw EngineException.NotFound("file", name, hint);
-            using var root = PosixFiles.Open(path) ?? throw new DirectoryNotFoundException("the directory is gone");
+            using var file = PosixFiles.Find(Path.Combine(path, name)) ?? throw EngineException.NotFound("file", name, hint);
+            using var root = PosixFiles.Find(path) ?? throw new DirectoryNotFoundException("the directory is gone");
 
-            // Asked of what was opened, so that no link can be put in its place between the question and the reading.
+            // Asked of what was found, and that is opened: no link can be put in its place between the question and the reading, and nothing but a file is ever opened.
             return PosixFiles.IsRegular(file) && PosixFiles.RealPath(file).StartsWith(PosixFiles.RealPath(root).TrimEnd('/') + "/", StringComparison.Ordinal)
-                ? file
+                ? PosixFiles.Open(file)
                 : throw EngineException.Precondition("FILE_REFUSED", $"{EngineException.Quote(name)} is not a regular file inside the directory; a link may not lead out of it", new ResourceRef("file", name));
         }
-        catch (Exception exception)
+        catch (Exception exception) when (DiskFailure.Is(exception))
         {
-            file?.Dispose();
-            throw exception is IOException or UnauthorizedAccessException
-                ? EngineException.Precondition("FILE_UNREADABLE", $"{EngineException.Quote(name)} cannot be read: it may be closed to the server; the server's operator can tell", new ResourceRef("file", name))
-                : exception;
+            throw new EngineException(EngineError.FailedPrecondition, "FILE_UNREADABLE",
+                $"{EngineException.Quote(name)} cannot be read: it may be closed to the server; the server's operator can tell", exception)
+            {
+                Resource = new ResourceRef("file", name),
+            };
         }
     }
 
@@ -76,38 +84,26 @@ internal sealed class OperatorDirectory(string path, string hint = "ListModelFil
     public void Write(string name, string field, bool overwrite, Action<Stream> write)
     {
         CheckPlainName(name, field);
-        var target = Path.Combine(path, name);
-        var unfinished = Path.Combine(path, $".{Guid.NewGuid():n}.tmp");
+        CheckFree(name, overwrite);
         try
         {
-            CheckFree(name, overwrite);
-            using (var stream = new FileStream(unfinished, FileMode.CreateNew, FileAccess.Write, FileShare.None, bufferSize: 1 << 16))
-            {
-                write(stream);
-                stream.Flush(flushToDisk: true);
-            }
-
-            // Without overwrite this is a link, which the system makes or refuses at once; whatever link is under the name is replaced, not followed.
-            File.Move(unfinished, target, overwrite);
-            PosixFiles.FlushDirectory(path);
+            WholeFile.Write(disk, Path.Combine(path, name), WholeFileOptions.Durable | (overwrite ? WholeFileOptions.Replaces : WholeFileOptions.None), write);
         }
-        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
+        catch (Exception exception) when (DiskFailure.Is(exception))
         {
-            CheckFree(name, overwrite);
-            throw exception.HResult is DiskFull or QuotaFull
+            throw DiskFailure.IsFull(exception)
                 ? new EngineException(EngineError.ResourceExhausted, "DISK_FULL", $"there was no room for {EngineException.Quote(name)} in export_dir: free some, or ask the server's operator", exception)
-                : new EngineException(EngineError.FailedPrecondition, "FILE_UNWRITABLE", $"{EngineException.Quote(name)} could not be written to export_dir: the directory may be closed to the server; the server's operator can tell", exception);
-        }
-        finally
-        {
-            Delete(unfinished);
+                : DiskFailure.IsTaken(exception)
+                ? EngineException.AlreadyExists("file", name)
+                : new EngineException(EngineError.FailedPrecondition, "FILE_UNWRITABLE",
+                    $"{EngineException.Quote(name)} could not be written to export_dir: the directory may be closed to the server, or its disk fail; the server's operator can tell", exception);
         }
     }
 
     /// <summary>Refuses a name that is taken.</summary>
     public void CheckFree(string name, bool overwrite)
     {
-        if (!overwrite && File.Exists(Path.Combine(path, name)))
+        if (!overwrite && Path.Exists(Path.Combine(path, name)))
         {
             throw EngineException.AlreadyExists("file", name);
         }
@@ -133,17 +129,5 @@ internal sealed class OperatorDirectory(string path, string hint = "ListModelFil
             : Array.Exists(parts, part => Encoding.UTF8.GetByteCount(part) > MaxNameBytes) ? $"which has a part of more than {MaxNameBytes} bytes"
             : name.Any(c => char.IsControl(c) || char.IsSurrogate(c) || c is '\\' or '\u2028' or '\u2029') ? "which holds a character that file names here do not have"
             : null;
-    }
-
-    private static void Delete(string file)
-    {
-        try
-        {
-            File.Delete(file);
-        }
-        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
-        {
-            // The directory is the operator's; what cannot be removed there is theirs to remove.
-        }
     }
 }

@@ -1,7 +1,7 @@
 using System.Buffers.Binary;
 using System.IO.Hashing;
-using Microsoft.Win32.SafeHandles;
 using Sconce.Engine.Execution;
+using Sconce.Engine.Storage;
 using Sconce.Engine.Weights.Safetensors;
 using Sconce.Engine.Weights.TorchZip;
 
@@ -57,10 +57,11 @@ internal static class StateFiles
     private const byte PickleMark = 0x80;
 
     /// <summary>The format of a file, by its first bytes; unspecified where it is none that can be read.</summary>
-    public static StateFileFormat FormatOf(SafeFileHandle file)
+    /// <exception cref="EngineException">The medium failed.</exception>
+    public static StateFileFormat FormatOf(ByteSource file)
     {
         Span<byte> head = stackalloc byte[LeastHeader];
-        if (RandomAccess.Read(file, head, 0) < head.Length)
+        if (file.Fill(head, 0) < head.Length)
         {
             return StateFileFormat.Unspecified;
         }
@@ -74,7 +75,7 @@ internal static class StateFiles
     /// <param name="file">It; disposed with what is returned, or at once where this throws.</param>
     /// <param name="named">What the caller named.</param>
     /// <exception cref="EngineException">It is of no format that is read, or breaks a rule of its own.</exception>
-    public static (IStateFile File, StateFileFormat Format) Open(SafeFileHandle file, ModelFileRef named)
+    public static (IStateFile File, StateFileFormat Format) Open(ByteSource file, ModelFileRef named)
     {
         try
         {
@@ -86,11 +87,11 @@ internal static class StateFiles
 
             return format switch
             {
-                StateFileFormat.TorchZip => (TorchZipFile.Open(FileSource.Of(file), named.RootKey), format),
+                StateFileFormat.TorchZip => (TorchZipFile.Open(file, named.RootKey), format),
                 StateFileFormat.Safetensors => (SafetensorsFile.Open(file, $"the file {EngineException.Quote(named.Name)}"), format),
 
                 // What torch.save wrote before there were zip files, which is refused by its name.
-                _ when IsOldTorch(file) => (TorchZipFile.Open(FileSource.Of(file), named.RootKey), format),
+                _ when IsOldTorch(file) => (TorchZipFile.Open(file, named.RootKey), format),
                 _ => throw EngineException.Invalid(named.Field + "name", $"is {EngineException.Quote(named.Name)}, which is neither a safetensors file nor a PyTorch zip file of a state dict, by its content", "FILE_FORMAT"),
             };
         }
@@ -101,10 +102,10 @@ internal static class StateFiles
         }
     }
 
-    private static bool IsOldTorch(SafeFileHandle file)
+    private static bool IsOldTorch(ByteSource file)
     {
         Span<byte> head = stackalloc byte[TarMark + 5];
-        var read = RandomAccess.Read(file, head, 0);
+        var read = file.Fill(head, 0);
         return (read > 1 && head[0] == PickleMark) || (read == head.Length && head[TarMark..].SequenceEqual("ustar"u8));
     }
 
@@ -144,43 +145,17 @@ internal static class StateFiles
     }
 
     /// <summary>Counts and hashes what goes through it into another stream, which stays open.</summary>
-    public sealed class Counted(Stream inner, CancellationToken cancellationToken) : Stream
+    public sealed class Counted(Stream inner, CancellationToken cancellationToken) : WriteOnlyStream
     {
         private readonly XxHash3 _hash = new();
-        private long _length;
 
         public ulong Digest => _hash.GetCurrentHashAsUInt64();
 
-        public override bool CanRead => false;
-
-        public override bool CanSeek => false;
-
-        public override bool CanWrite => true;
-
-        public override long Length => _length;
-
-        public override long Position
-        {
-            get => _length;
-            set => throw new NotSupportedException();
-        }
-
-        public override void Write(byte[] buffer, int offset, int count) => Write(buffer.AsSpan(offset, count));
-
-        public override void Write(ReadOnlySpan<byte> buffer)
+        protected override void Take(ReadOnlySpan<byte> bytes)
         {
             cancellationToken.ThrowIfCancellationRequested();
-            inner.Write(buffer);
-            _hash.Append(buffer);
-            _length += buffer.Length;
+            inner.Write(bytes);
+            _hash.Append(bytes);
         }
-
-        public override void Flush() => inner.Flush();
-
-        public override int Read(byte[] buffer, int offset, int count) => throw new NotSupportedException();
-
-        public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
-
-        public override void SetLength(long value) => throw new NotSupportedException();
     }
 }

@@ -15,16 +15,16 @@ internal sealed class SnapshotCalls(EngineHost engine)
         return new() { Snapshot = ToSnapshot(info) };
     }
 
-    public async Task<V1.ListSnapshotsResponse> ListAsync(V1.ListSnapshotsRequest request, CancellationToken cancellationToken)
+    public V1.ListSnapshotsResponse List(V1.ListSnapshotsRequest request)
     {
         var response = new V1.ListSnapshotsResponse
         {
             Snapshots = { engine.Durable.List(request.Module).Select(ToSnapshot) },
             Damaged = { engine.Durable.Damaged.Select(damaged => new V1.DamagedSnapshot { Id = damaged.Id, Module = damaged.Module ?? "", Why = damaged.Why }) },
         };
-        if (request.Module.Length > 0 && engine.ListModules(request.Module).FirstOrDefault(module => module.Name == request.Module) is { } held)
+        if (engine.FindModule(request.Module) is { } held)
         {
-            response.Policy = ToPolicy(await held.GetSnapshotPolicyAsync(cancellationToken).ConfigureAwait(false));
+            response.Policy = ToPolicy(held.SnapshotPolicy);
         }
 
         return response;
@@ -39,14 +39,13 @@ internal sealed class SnapshotCalls(EngineHost engine)
 
     public async Task<V1.DeleteSnapshotResponse> DeleteAsync(V1.DeleteSnapshotRequest request, CancellationToken cancellationToken)
     {
-        await engine.Durable.DeleteAsync(request.Snapshot).WaitAsync(cancellationToken).ConfigureAwait(false);
+        // Not left while it runs: a retry would be told that there is no such snapshot.
+        await engine.Durable.DeleteAsync(request.Snapshot, cancellationToken).ConfigureAwait(false);
         return new();
     }
 
     public async Task<V1.SetSnapshotPolicyResponse> SetPolicyAsync(V1.SetSnapshotPolicyRequest request, CancellationToken cancellationToken)
     {
-        // Asked for first: a policy that nothing follows would be a promise.
-        _ = engine.Durable;
         if (request.Policy is not { } policy)
         {
             throw EngineException.Invalid("policy", "is not set; give one, e.g. every_steps=100 or on_drain=true; an empty one takes no snapshots by itself");

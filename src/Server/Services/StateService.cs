@@ -18,7 +18,7 @@ internal sealed class StateService(
         once.RunAsync(request, request.RequestId, snapshots.SaveAsync, context.CancellationToken);
 
     public override Task<V1.ListSnapshotsResponse> ListSnapshots(V1.ListSnapshotsRequest request, ServerCallContext context) =>
-        snapshots.ListAsync(request, context.CancellationToken);
+        Task.FromResult(snapshots.List(request));
 
     public override Task<V1.RestoreSnapshotResponse> RestoreSnapshot(V1.RestoreSnapshotRequest request, ServerCallContext context) =>
         once.RunAsync(request, request.RequestId, snapshots.RestoreAsync, context.CancellationToken);

@@ -21,7 +21,7 @@ internal sealed class UploadCalls(EngineHost engine, RequestIdStore once, Upload
         using var lease = await store.OpenAsync(header, () => BeginAsync(header, cancellationToken), cancellationToken).ConfigureAwait(false);
         if (lease.Finished is { } known)
         {
-            await reader.SkipAsync(lease.TotalBytes, known).ConfigureAwait(false);
+            await reader.SkipAsync(lease.TotalBytes, known, lease.Taken).ConfigureAwait(false);
             return once.Find(header.RequestId) is { } finished
                 ? finished.Answer<V1.LoadStateDictResponse>(header, known, "header.request_id")
                 : throw EngineException.Precondition("ANSWER_NOT_KEPT", "this upload was loaded, and its answer is remembered no longer; raise request_id_retention or request_id_capacity on the server");

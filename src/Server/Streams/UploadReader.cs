@@ -15,6 +15,7 @@ internal sealed class UploadReader<T>(
 
     private readonly CancellationTokenSource _silence = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, drain.Token);
     private CancellationToken _taken;
+    private bool _isKept;
     private TimeSpan _waited;
     private long _received;
 
@@ -40,14 +41,18 @@ internal sealed class UploadReader<T>(
     /// <param name="taken">Fires when yet another stream goes on with it.</param>
     public async Task<ulong> ReceiveAsync(StateUpload upload, StateFraming framing, CancellationToken taken)
     {
-        _taken = taken;
-        using var end = taken.UnsafeRegister(static silence => ((CancellationTokenSource)silence!).Cancel(), _silence);
+        _isKept = true;
+        using var end = EndWhen(taken);
         return await ReceiveAsync(framing, upload, canOverlap: true).ConfigureAwait(false);
     }
 
     /// <summary>Reads what is sent again of an upload that has ended, or only its end, and compares the digest where one is declared.</summary>
-    public async Task SkipAsync(long most, ulong digest)
+    /// <param name="most">Bytes of the upload.</param>
+    /// <param name="digest">XXH3 of them.</param>
+    /// <param name="taken">Fires when another stream asks for the answer.</param>
+    public async Task SkipAsync(long most, ulong digest, CancellationToken taken)
     {
+        using var stop = EndWhen(taken);
         var skipped = 0L;
         while (await NextAsync().ConfigureAwait(false) is { } message)
         {
@@ -106,12 +111,20 @@ internal sealed class UploadReader<T>(
         throw framing.Truncated();
     }
 
+    private CancellationTokenRegistration EndWhen(CancellationToken taken)
+    {
+        _taken = taken;
+        return taken.UnsafeRegister(static silence => ((CancellationTokenSource)silence!).Cancel(), _silence);
+    }
+
     private static int Known(StateFraming framing, StateUpload upload, V1.StateChunk chunk)
     {
         var known = framing.Overlap(chunk.Entry, chunk.Offset, chunk.Data.Length);
         return known == 0 || upload.Holds((int)chunk.Entry, (long)chunk.Offset, chunk.Data.Span[..known]) ? known
             : throw EngineException.Invalid("chunk.data", $"differs at tensor {chunk.Entry} offset {chunk.Offset} from what came under this upload_id before; begin another upload", "BAD_STREAM");
     }
+
+    private string Remains => _isKept ? $"what came is kept for {options.UploadTtl.TotalSeconds:0.###} s under its upload_id" : "nothing is kept";
 
     private async Task<T?> NextAsync()
     {
@@ -130,7 +143,7 @@ internal sealed class UploadReader<T>(
             throw _taken.IsCancellationRequested ? new EngineException(EngineError.Aborted, "UPLOAD_TAKEN_OVER", "another stream goes on with this upload")
                 : drain.IsDraining ? DrainSignal.Refusal() : new EngineException(
                 EngineError.DeadlineExceeded, "STREAM_IDLE",
-                $"nothing came for {options.StreamIdleTimeout.TotalSeconds:0.###} s, after {_received} bytes; nothing is kept. stream_idle_timeout on the server sets the limit");
+                $"nothing came for {options.StreamIdleTimeout.TotalSeconds:0.###} s, after {_received} bytes; {Remains}. stream_idle_timeout on the server sets the limit");
         }
     }
 
@@ -143,7 +156,7 @@ internal sealed class UploadReader<T>(
         {
             throw new EngineException(
                 EngineError.DeadlineExceeded, "STREAM_SLOW",
-                $"{_received} bytes came in {_waited.TotalSeconds:0.#} s, less than {options.StreamMinBytesPerSecond} bytes per second; nothing is kept. stream_min_bytes_per_second on the server sets the limit");
+                $"{_received} bytes came in {_waited.TotalSeconds:0.#} s, less than {options.StreamMinBytesPerSecond} bytes per second; {Remains}. stream_min_bytes_per_second on the server sets the limit");
         }
     }
 }

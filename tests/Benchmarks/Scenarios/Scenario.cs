@@ -16,7 +16,10 @@ internal abstract class Scenario
         new HookScenario(),
         new TransferScenario(),
         new FileScenario(),
+        new UploadScenario(),
+        new UploadMemoryScenario(),
         new SnapshotScenario(),
+        new RestartScenario(),
     ];
 
     /// <summary>What it measures, for the progress line.</summary>
@@ -38,7 +41,7 @@ internal abstract class Scenario
 /// <param name="WarmUp">Length of each side's warm-up: long enough for the JIT's tiers to settle.</param>
 internal sealed record Pace(int Rounds, TimeSpan Block, TimeSpan WarmUp)
 {
-    /// <summary>A whole run in under four minutes.</summary>
+    /// <summary>A whole run in some minutes.</summary>
     public static readonly Pace Full = new(11, TimeSpan.FromMilliseconds(500), TimeSpan.FromSeconds(2));
 
     /// <summary>Enough to see that everything runs; its figures are rough.</summary>

@@ -16,6 +16,48 @@ internal sealed class BareClient(CallInvoker invoker)
         return async () => await CallAsync(BareMethods.Exchange, request);
     }
 
+    /// <summary>A call that streams so many messages of so many bytes; the server takes each into an array of its own and looks no further.</summary>
+    /// <param name="messages">How many.</param>
+    /// <param name="messageBytes">Bytes of each.</param>
+    /// <param name="isKept">Whether the server also copies them into native memory.</param>
+    public Func<Task> Upload(int messages, int messageBytes, bool isKept = false)
+    {
+        var message = new byte[messageBytes];
+        new Random(0).NextBytes(message);
+        return async () =>
+        {
+            using var call = invoker.AsyncClientStreamingCall(isKept ? BareMethods.KeptUpload : BareMethods.Upload, null, default);
+            for (var i = 0; i < messages; i++)
+            {
+                await call.RequestStream.WriteAsync(message);
+            }
+
+            await call.RequestStream.CompleteAsync();
+            var came = BinaryPrimitives.ReadInt64LittleEndian(await call.ResponseAsync);
+            if (came != (long)messages * messageBytes)
+            {
+                throw new InvalidOperationException($"{came} bytes came of {messages} times {messageBytes}");
+            }
+        };
+    }
+
+    /// <summary>The managed memory of the server process while something is done.</summary>
+    public async Task<ManagedMemory.Result> MemoryDuringAsync(Func<Task> work)
+    {
+        await CallAsync(BareMethods.WatchMemory, []);
+        try
+        {
+            await work();
+        }
+        catch
+        {
+            await CallAsync(BareMethods.WatchedMemory, []);
+            throw;
+        }
+
+        return Read<ManagedMemory.Result>(await CallAsync(BareMethods.WatchedMemory, []));
+    }
+
     /// <summary>Counters of the server process.</summary>
     public async Task<ProcessStats> StatsAsync() => Read<ProcessStats>(await CallAsync(BareMethods.Stats, []));
 

@@ -10,16 +10,56 @@ internal sealed class BareService
 {
     private readonly ConcurrentDictionary<int, byte[]> _replies = new();
     private readonly Lazy<LocalWorkloads> _local = new();
+    private ManagedMemory? _memory;
 
     /// <summary>The service as grpc-dotnet maps it.</summary>
     public ServerServiceDefinition Define() => ServerServiceDefinition.CreateBuilder()
         .AddMethod(BareMethods.Exchange, new UnaryServerMethod<byte[], byte[]>((request, _) => Task.FromResult(Reply(request))))
         .AddMethod(BareMethods.Stats, new UnaryServerMethod<byte[], byte[]>((_, _) => Task.FromResult(JsonSerializer.SerializeToUtf8Bytes(ProcessStats.Now()))))
+        .AddMethod(BareMethods.Upload, new ClientStreamingServerMethod<byte[], byte[]>(UploadAsync))
+        .AddMethod(BareMethods.KeptUpload, new ClientStreamingServerMethod<byte[], byte[]>(KeptUploadAsync))
+        .AddMethod(BareMethods.WatchMemory, new UnaryServerMethod<byte[], byte[]>(WatchMemory))
+        .AddMethod(BareMethods.WatchedMemory, new UnaryServerMethod<byte[], byte[]>((_, _) => Task.FromResult(JsonSerializer.SerializeToUtf8Bytes(_memory!.End()))))
         .AddMethod(BareMethods.RunLocal, new UnaryServerMethod<byte[], byte[]>(RunLocalAsync))
         .Build();
 
     private byte[] Reply(byte[] request) =>
         _replies.GetOrAdd(BinaryPrimitives.ReadInt32LittleEndian(request), static length => new byte[length]);
+
+    private static async Task<byte[]> UploadAsync(IAsyncStreamReader<byte[]> messages, ServerCallContext context)
+    {
+        var bytes = 0L;
+        while (await messages.MoveNext(context.CancellationToken))
+        {
+            bytes += messages.Current.Length;
+        }
+
+        return Count(bytes);
+    }
+
+    private static async Task<byte[]> KeptUploadAsync(IAsyncStreamReader<byte[]> messages, ServerCallContext context)
+    {
+        using var kept = new KeptBytes();
+        while (await messages.MoveNext(context.CancellationToken))
+        {
+            kept.Add(messages.Current);
+        }
+
+        return Count(kept.Length);
+    }
+
+    private static byte[] Count(long bytes)
+    {
+        var answer = new byte[sizeof(long)];
+        BinaryPrimitives.WriteInt64LittleEndian(answer, bytes);
+        return answer;
+    }
+
+    private Task<byte[]> WatchMemory(byte[] request, ServerCallContext context)
+    {
+        _memory = new ManagedMemory();
+        return Task.FromResult(Array.Empty<byte>());
+    }
 
     private async Task<byte[]> RunLocalAsync(byte[] request, ServerCallContext context)
     {
@@ -72,4 +112,10 @@ internal enum LocalWorkload
 
     /// <summary>See <see cref="FileWorkloads.LoadSafetensors"/>.</summary>
     LoadSafetensors,
+
+    /// <summary>See <see cref="SnapshotWorkloads.Dd"/>.</summary>
+    DdFsync,
+
+    /// <summary>See <see cref="SnapshotWorkloads.Save"/>.</summary>
+    SaveSnapshot,
 }

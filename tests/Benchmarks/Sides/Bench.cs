@@ -9,18 +9,24 @@ internal sealed class Bench : IAsyncDisposable
     private readonly ServerProcess _server;
     private readonly GrpcChannel _bareChannel;
     private readonly GrpcChannel _stubChannel;
+    private readonly GrpcChannel _streamChannel;
 
-    private Bench(ServerProcess server, GrpcChannel bareChannel, GrpcChannel stubChannel, SconceSide sconce)
+    private Bench(ServerProcess server, GrpcChannel bareChannel, GrpcChannel streamChannel, GrpcChannel stubChannel, SconceSide sconce)
     {
         _server = server;
         _bareChannel = bareChannel;
+        _streamChannel = streamChannel;
         _stubChannel = stubChannel;
         Bare = new BareClient(bareChannel.CreateCallInvoker());
+        BareStreams = new BareClient(streamChannel.CreateCallInvoker());
         Sconce = sconce;
     }
 
     /// <summary>The bare side.</summary>
     public BareClient Bare { get; }
+
+    /// <summary>The bare side with the HTTP/2 windows and frames that Sconce's server and client have: for large streams.</summary>
+    public BareClient BareStreams { get; }
 
     /// <summary>The Sconce side.</summary>
     public SconceSide Sconce { get; }
@@ -33,7 +39,7 @@ internal sealed class Bench : IAsyncDisposable
         {
             var stubs = Connect(server.Addresses.Sconce);
             var sconce = await SconceSide.CreateAsync(server.Addresses.Sconce, new ExecutionService.ExecutionServiceClient(stubs));
-            return new Bench(server, Connect(server.Addresses.Bare), stubs, sconce);
+            return new Bench(server, Connect(server.Addresses.Bare), Connect(server.Addresses.BareStreams), stubs, sconce);
         }
         catch
         {
@@ -47,6 +53,7 @@ internal sealed class Bench : IAsyncDisposable
     {
         await Sconce.DisposeAsync();
         _bareChannel.Dispose();
+        _streamChannel.Dispose();
         _stubChannel.Dispose();
         await _server.DisposeAsync();
     }

@@ -19,6 +19,7 @@ internal sealed class LocalWorkloads
     private readonly optim.Optimizer _optimizer;
     private readonly Lazy<HookWorkloads> _hooks = new();
     private readonly Lazy<FileWorkloads> _files = new();
+    private readonly Lazy<SnapshotWorkloads> _snapshots = new();
 
     /// <summary>Builds the module and its optimizer.</summary>
     public LocalWorkloads() => _optimizer = optim.SGD(_module.parameters(), Mlp.LearningRate);
@@ -48,6 +49,8 @@ internal sealed class LocalWorkloads
             LocalWorkload.HostedForward => _hooks.Value.Plain,
             LocalWorkload.HostedForwardAndCopy => _hooks.Value.PlainAndCopy,
             LocalWorkload.ReadFile => _files.Value.Read,
+            LocalWorkload.DdFsync => _snapshots.Value.Dd,
+            LocalWorkload.SaveSnapshot => _snapshots.Value.Save,
             LocalWorkload.LoadSafetensors => _files.Value.LoadSafetensors,
             _ => _hooks.Value.Observed,
         };
@@ -59,6 +62,10 @@ internal sealed class LocalWorkloads
         {
             call();
             recorder.Add(now);
+            if (block.Workload is LocalWorkload.DdFsync or LocalWorkload.SaveSnapshot)
+            {
+                _snapshots.Value.Clear();
+            }
         }
 
         return LatencyRecorder.Summarize(Stopwatch.GetElapsedTime(began), recorder);

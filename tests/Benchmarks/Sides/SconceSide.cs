@@ -7,6 +7,10 @@ namespace Sconce.Benchmarks.Sides;
 /// <summary>Calls the Sconce side as a .NET caller does, through the client SDK; where a row says "stub", through the generated code alone.</summary>
 internal sealed class SconceSide : IAsyncDisposable
 {
+    /// <summary>Bytes of one tensor of a state dict: those of a transformer's matrices have some megabytes each.</summary>
+    public const int StateTensorBytes = StateSide * StateSide * sizeof(float);
+
+    private const int StateSide = 1024;
     private const string IdentityName = "identity";
 
     private readonly SconceClient _client;
@@ -94,6 +98,22 @@ internal sealed class SconceSide : IAsyncDisposable
         return () => kept.GetAsync();
     }
 
+    /// <summary>
+    /// LoadStateDict of so many tensors of <see cref="StateTensorBytes"/>, into a module that has them. The tensors share one memory in the caller's process, which is no
+    /// part of what is measured.
+    /// </summary>
+    public async Task<LoadedModule> LoadAsync(int tensors)
+    {
+        var module = await _client.CreateModuleAsync($"state-{tensors}", Nn.Sequential([.. Enumerable.Repeat(Nn.Linear(StateSide, StateSide, bias: false), tensors)]));
+        var (values, state) = (Floats(StateSide, StateSide), new StateDict());
+        for (var i = 0; i < tensors; i++)
+        {
+            state.Add($"{i}.weight", values);
+        }
+
+        return new LoadedModule(module, () => module.LoadStateDictAsync(state));
+    }
+
     /// <inheritdoc/>
     public ValueTask DisposeAsync() => _client.DisposeAsync();
 
@@ -127,4 +147,13 @@ internal sealed class SconceSide : IAsyncDisposable
     }
 
     private static TensorData Classes(int batch) => TensorData.Create(Enumerable.Range(0, batch).Select(i => (long)(i % Mlp.Classes)).ToArray());
+}
+
+/// <summary>A module, deleted when this is disposed, and a call that loads its state dict.</summary>
+/// <param name="Module">The module.</param>
+/// <param name="Load">The call.</param>
+internal sealed record LoadedModule(RemoteModule Module, Func<Task> Load) : IAsyncDisposable
+{
+    /// <inheritdoc/>
+    public async ValueTask DisposeAsync() => await Module.DeleteAsync();
 }

@@ -23,25 +23,37 @@ internal static class ServerHost
         var options = new SconceServerOptions { Port = 0, LogLevel = LogLevel.Warning };
         options.Engine.IntraOpThreads = libtorchThreads;
         await using var sconce = await SconceServer.StartAsync(options);
-        await using var bare = BuildBare();
+        await using var bare = BuildBare(_ => { });
         await bare.StartAsync();
-        Console.WriteLine(JsonSerializer.Serialize(new ServerAddresses(AddressOf(bare), sconce.Addresses[0])));
+        await using var streams = BuildBare(SetForStreams);
+        await streams.StartAsync();
+        Console.WriteLine(JsonSerializer.Serialize(new ServerAddresses(AddressOf(bare), AddressOf(streams), sconce.Addresses[0])));
         while (await Console.In.ReadLineAsync() is not null)
         {
             // Nothing is said on it; only its end means something.
         }
 
+        await streams.StopAsync();
         await bare.StopAsync();
         return 0;
     }
 
-    private static WebApplication BuildBare()
+    // As Sconce sets its own: else the rows would compare Kestrel's defaults, which hold large uploads up.
+    private static void SetForStreams(KestrelServerOptions kestrel)
+    {
+        kestrel.Limits.Http2.InitialConnectionWindowSize = 8 << 20;
+        kestrel.Limits.Http2.InitialStreamWindowSize = 4 << 20;
+        kestrel.Limits.Http2.MaxFrameSize = 1 << 20;
+    }
+
+    private static WebApplication BuildBare(Action<KestrelServerOptions> set)
     {
         var builder = WebApplication.CreateSlimBuilder();
         builder.Logging.ClearProviders();
         builder.WebHost.ConfigureKestrel(kestrel =>
         {
             kestrel.Limits.MaxRequestBodySize = null;
+            set(kestrel);
             kestrel.Listen(System.Net.IPAddress.Loopback, 0, listen => listen.Protocols = HttpProtocols.Http2);
         });
         builder.Services.AddGrpc(options => options.MaxReceiveMessageSize = null);
@@ -55,5 +67,8 @@ internal static class ServerHost
         app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First();
 }
 
-/// <summary>Where the two sides listen.</summary>
-internal sealed record ServerAddresses(string Bare, string Sconce);
+/// <summary>Where the sides listen.</summary>
+/// <param name="Bare">The bare side as Kestrel is by default.</param>
+/// <param name="BareStreams">The bare side with the windows and frames that Sconce has.</param>
+/// <param name="Sconce">The Sconce side.</param>
+internal sealed record ServerAddresses(string Bare, string BareStreams, string Sconce);

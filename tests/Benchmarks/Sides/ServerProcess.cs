@@ -21,7 +21,7 @@ internal sealed class ServerProcess : IAsyncDisposable
         Addresses = addresses;
     }
 
-    /// <summary>Where the two sides listen.</summary>
+    /// <summary>Where the sides listen.</summary>
     public ServerAddresses Addresses { get; }
 
     /// <summary>Starts the process and waits until it listens.</summary>
@@ -36,7 +36,7 @@ internal sealed class ServerProcess : IAsyncDisposable
             UseShellExecute = false,
         };
         start.Environment["OMP_NUM_THREADS"] = threads;
-        start.Environment["DOTNET_GCLOHThreshold"] = "100000"; // hexadecimal: as the sconce command has it in its own configuration
+        start.Environment["DOTNET_GCLOHThreshold"] = "110000"; // hexadecimal: as the sconce command has it in its own configuration
         var process = Process.Start(start) ?? throw new InvalidOperationException("the server process did not start");
         try
         {

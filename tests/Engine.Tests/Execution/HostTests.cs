@@ -249,4 +249,24 @@ public sealed class HostTests
         Assert.Throws<ArgumentException>(() => new EngineHost(options));
         Assert.Empty(new EngineOptions().Validate());
     }
+
+    [Theory]
+    [InlineData("a", "a/", false)]
+    [InlineData("a", "a/b", false)]
+    [InlineData("a/b", "a", false)]
+    [InlineData("a", "ab", true)]
+    public void What_callers_write_is_kept_apart_from_snapshots(string data, string export, bool isValid)
+    {
+        var root = Directory.CreateTempSubdirectory("sconce-").FullName;
+        try
+        {
+            var options = new EngineOptions { Data = Path.Combine(root, data), ExportDir = Path.Combine(root, export) };
+            Directory.CreateDirectory(options.ExportDir);
+            Assert.Equal(isValid, options.Validate().All(error => !error.Contains("in the other", StringComparison.Ordinal)));
+        }
+        finally
+        {
+            Directory.Delete(root, recursive: true);
+        }
+    }
 }

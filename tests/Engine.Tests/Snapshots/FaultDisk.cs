@@ -1,4 +1,4 @@
-using Sconce.Engine.Snapshots;
+using Sconce.Engine.Storage;
 
 namespace Sconce.Engine.Tests.Snapshots;
 
@@ -128,7 +128,7 @@ internal sealed class FaultDisk : IDisk
         }
     }
 
-    public IDiskWriter Create(string path)
+    public IDiskWriter Create(string path, bool isPrivate = true)
     {
         var file = new Bytes();
         Do($"create {path}", () =>
@@ -175,6 +175,12 @@ internal sealed class FaultDisk : IDisk
         }
 
         Change(new NameChange(source, name, target, newName, source.Live.TryGetValue(name, out var node) ? node : throw new DirectoryNotFoundException($"there is no {from}")));
+    });
+
+    public void Replace(string from, string to) => Do($"replace {from} {to}", () =>
+    {
+        var ((source, name), (target, newName)) = (Parent(from), Parent(to));
+        Change(new NameChange(source, name, target, newName, source.Live.TryGetValue(name, out var node) ? node : throw new FileNotFoundException($"there is no {from}")));
     });
 
     public void DeleteFile(string path) => Do($"delete {path}", () => Remove(path, Find<Bytes>(path)));

@@ -1,4 +1,4 @@
-using Sconce.Engine.Snapshots;
+using Sconce.Engine.Storage;
 
 namespace Sconce.Engine.Tests.Snapshots;
 
@@ -11,7 +11,7 @@ internal sealed class ForgetfulDisk(FaultDisk disk, string forgotten) : IDisk
 
     public IReadOnlyList<DiskEntry> List(string path) => disk.List(path);
 
-    public IDiskWriter Create(string path) => new Writer(disk.Create(path), IsForgotten($"flush {path}"));
+    public IDiskWriter Create(string path, bool isPrivate = true) => new Writer(disk.Create(path, isPrivate), IsForgotten($"flush {path}"));
 
     public IDiskReader Open(string path) => disk.Open(path);
 
@@ -24,6 +24,8 @@ internal sealed class ForgetfulDisk(FaultDisk disk, string forgotten) : IDisk
     }
 
     public void Rename(string from, string to) => disk.Rename(from, to);
+
+    public void Replace(string from, string to) => disk.Replace(from, to);
 
     public void DeleteFile(string path) => disk.DeleteFile(path);
 

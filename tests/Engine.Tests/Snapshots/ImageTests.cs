@@ -105,6 +105,12 @@ public sealed class ImageTests
         Assert.Equal(1UL, module.Summary.Generation);
         Assert.InRange(back.Summary.Generation, 1UL << 50, 1UL << 53);
         Assert.Equal(module.Summary.Created, back.Summary.Created);
+
+        // At the same instant too, of the same snapshot, which knows nothing of what the one in its place has had since.
+        await back.RegisterBufferAsync(default, "changed", Floats([1], 1), true, default);
+        var changed = back.Summary.Generation;
+        var again = await host.Restore("copy", image);
+        Assert.True(again.Summary.Generation > changed, $"{again.Summary.Generation} after {changed}");
     }
 
     [Fact]
@@ -144,6 +150,17 @@ public sealed class ImageTests
         Assert.Equal(used, host.Ledger.UsedBytes);
         Assert.Equal(expected, await module.Forward(Filled(1, 1, 4)));
         await host.Create("other", Mlp());
+    }
+
+    [Fact]
+    public async Task What_fitted_before_fits_again_gradients_that_are_not_there_cost_nothing()
+    {
+        await using var host = Host();
+        var module = await host.Create("m", Linear(400, 400));
+        using var image = await module.Capture();
+        await using var tight = Host(options => options.MemoryBudgetBytes = module.Summary.Bytes * 3 / 2);
+        await tight.Restore("m", image);
+        Assert.Equal(module.Summary.Bytes, tight.Ledger.UsedBytes);
     }
 
     [Fact]

@@ -44,7 +44,7 @@ internal static class Images
     {
         public IReadOnlyList<StateEntryInfo> Entries => state.Entries;
 
-        public Tensor Read(int entry)
+        public Tensor Read(int entry, CancellationToken cancellationToken = default)
         {
             var tensor = empty([.. state.Entries[entry].Shape], dtype: state.Entries[entry].Type.ToScalarType());
             tensor.bytes = state.Export(entry).Data.ToArray();

@@ -4,6 +4,7 @@ using Sconce.Engine.Execution;
 using Sconce.Engine.Modules;
 using Sconce.Engine.Snapshots;
 using Sconce.Engine.Tensors;
+using Sconce.Engine.Tests.Execution;
 using Sconce.Engine.Tests.Training;
 using Sconce.Engine.Training;
 using static Sconce.Engine.Tests.Execution.Testing;
@@ -11,7 +12,8 @@ using static TorchSharp.torch;
 
 namespace Sconce.Engine.Tests.Snapshots;
 
-/// <summary>Training goes on from a snapshot as if it had never stopped, bit for bit.</summary>
+/// <summary>Training goes on from a snapshot as if it had never stopped, bit for bit. One module here draws from the process's generator, so no other test may run beside.</summary>
+[Collection<ProcessWideCollection>]
 public sealed class ResumeTests
 {
     public static TheoryData<int, string> Optimizers => TrainingFixtures.Rows("optimizers");
@@ -188,6 +190,31 @@ public sealed class ResumeTests
         restored.SchedulerStep();
         Assert.Equal(optimizer.Scheduler!.LastLearningRates, restored.Scheduler!.LastLearningRates);
         Assert.Equal(0.03, restored.Scheduler.LastLearningRates[1]);
+    }
+
+    [Theory]
+    [InlineData("CosineAnnealingLR", "T_max", 4.0, "eta_min", -0.05)]
+    [InlineData("StepLR", "step_size", 1.0, "gamma", -0.5)]
+    [InlineData("StepLR", "step_size", 1.0, "gamma", 1e200)]
+    public void A_rate_that_a_schedule_took_where_no_caller_could_set_it_comes_back(string type, string first, double one, string second, double other)
+    {
+        using var tree = Given.Linear();
+        using var optimizer = HostedOptimizer.Create("default", "Adam", Given.Args(("lr", 0.1)), [], tree);
+        optimizer.CreateScheduler(type, Given.Args((first, one), (second, other)));
+        for (var i = 0; i < 3; i++)
+        {
+            optimizer.SchedulerStep();
+        }
+
+        Assert.True(optimizer.Scheduler!.LastLearningRates[0] is < 0 or double.PositiveInfinity);
+
+        // One that is made now begins at that rate.
+        optimizer.CreateScheduler("ExponentialLR", Given.Args(("gamma", 0.5)));
+        using var restored = HostedOptimizer.Restore(Through(optimizer.Remember(Names(tree)).Memory), [], tree);
+        optimizer.SchedulerStep();
+        restored.SchedulerStep();
+        Assert.Equal(optimizer.Scheduler!.LastLearningRates, restored.Scheduler!.LastLearningRates);
+        Assert.Equal(optimizer.Groups[0].Options["initial_lr"], restored.Groups[0].Options["initial_lr"]);
     }
 
     private static readonly JsonSerializerOptions Lenient = new() { NumberHandling = System.Text.Json.Serialization.JsonNumberHandling.AllowNamedFloatingPointLiterals };

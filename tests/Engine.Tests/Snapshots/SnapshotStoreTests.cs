@@ -1,6 +1,7 @@
 using System.Security.Cryptography;
 using Microsoft.Extensions.Logging.Abstractions;
 using Sconce.Engine.Snapshots;
+using Sconce.Engine.Storage;
 
 namespace Sconce.Engine.Tests.Snapshots;
 

@@ -187,6 +187,32 @@ public sealed class StateFileTests : SweepTest
     }
 
     [Fact]
+    public async Task A_directory_that_is_gone_is_told_as_that()
+    {
+        var gone = System.IO.Directory.CreateTempSubdirectory("sconce-gone-").FullName;
+        await using var server = await RunningServer.StartAsync(options => (options.Engine.ModelsDir, options.Engine.ExportDir) = (gone, gone));
+        await Make.ModuleAsync(server, "m", Make.Linear(1, 1));
+        System.IO.Directory.Delete(gone);
+
+        var refused = (await Refused.OfAsync(server.State.ListModelFilesAsync(new()).ResponseAsync)).Is(StatusCode.FailedPrecondition);
+        Assert.Equal("FILE_UNREADABLE", refused.Reason);
+        Assert.DoesNotContain(gone, refused.Message, StringComparison.Ordinal);
+        (await Refused.OfAsync(server.State.LoadStateFileAsync(new() { Module = "m", File = new() { Name = "a" } }).ResponseAsync)).Is(StatusCode.NotFound, resource: "file");
+        Assert.Equal("FILE_UNWRITABLE", (await Refused.OfAsync(server.State.SaveStateFileAsync(new() { Module = "m", File = "a" }).ResponseAsync)).Is(StatusCode.FailedPrecondition).Reason);
+        Assert.Empty(server.Errors);
+    }
+
+    [Fact]
+    public async Task What_a_killed_server_left_in_export_dir_goes_when_the_next_one_starts()
+    {
+        var left = At($".sconce-{Guid.NewGuid():n}.tmp");
+        await File.WriteAllBytesAsync(left, [1], TestContext.Current.CancellationToken);
+        await using var server = await RunningServer.StartAsync(options => options.Engine.ExportDir = Directory);
+        Assert.False(File.Exists(left));
+        Assert.True(File.Exists(At("m.safetensors")));
+    }
+
+    [Fact]
     public async Task A_server_without_directories_says_which_settings_give_them()
     {
         await using var server = await RunningServer.StartAsync();

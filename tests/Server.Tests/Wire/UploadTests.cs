@@ -129,6 +129,78 @@ public sealed class UploadTests : IAsyncLifetime
         await Eventually.TrueAsync(async () => (await server.Host.GetHostAsync(new())).Memory.UsedBytes == used);
     }
 
+    [Fact]
+    public async Task A_retry_after_the_end_is_not_kept_waiting_by_one_that_hangs()
+    {
+        var response = await SendAsync(Header("u"), 0);
+        using var first = _server.State.LoadStateDict();
+        await first.RequestStream.WriteAsync(new() { Header = Header("u") });
+
+        // It sends nothing more: its connection may be gone without a word. It may come between a retry and its answer, too.
+        await Eventually.TrueAsync(async () =>
+        {
+            try
+            {
+                Assert.Equal(response, await SendAsync(Header("u"), 48));
+            }
+            catch (RpcException e) when (e.StatusCode == StatusCode.Aborted)
+            {
+                // The other one was the later.
+            }
+
+            return first.ResponseAsync.IsCompleted;
+        });
+        Assert.Equal("UPLOAD_TAKEN_OVER", (await Refused.OfAsync(first.ResponseAsync)).Is(StatusCode.Aborted).Reason);
+    }
+
+    [Fact]
+    public async Task Silence_says_what_becomes_of_what_came()
+    {
+        await using var server = await RunningServer.StartAsync(options => options.StreamIdleTimeout = TimeSpan.FromMilliseconds(500));
+        await Make.ModuleAsync(server, "m", Make.Linear(5, 2));
+        foreach (var (id, words) in new[] { ("u", "kept for 300 s under its upload_id"), ("", "nothing is kept") })
+        {
+            // Where the machine is busy even the header may come too late.
+            await Eventually.TrueAsync(async () =>
+            {
+                using var call = server.State.LoadStateDict();
+                try
+                {
+                    await call.RequestStream.WriteAsync(new() { Header = Header(id) });
+                }
+                catch (RpcException)
+                {
+                    // Refused already; the answer says why.
+                }
+
+                var refused = (await Refused.OfAsync(call.ResponseAsync)).Is(StatusCode.DeadlineExceeded);
+                Assert.Equal("STREAM_IDLE", refused.Reason);
+                return refused.Message.Contains(words, StringComparison.Ordinal);
+            });
+        }
+    }
+
+    [Fact]
+    public async Task A_long_list_of_tensors_is_charged_while_it_is_kept()
+    {
+        var used = await UsedAsync();
+        var header = Header("u");
+        header.Strict = false;
+        header.Entries.AddRange(Enumerable.Range(0, 10_000).Select(i => new V1.StateEntry { Key = $"none{i:d96}", Dtype = V1.DataType.Float32, Shape = { 0 } }));
+        using (var call = _server.State.LoadStateDict())
+        {
+            await call.RequestStream.WriteAsync(new() { Header = header });
+            await call.RequestStream.WriteAsync(Chunk(0, 20));
+            await PlaceAsync("u", 20);
+        }
+
+        // Two bytes of each character at least.
+        Assert.InRange(await UsedAsync(), used + 2_000_000, used + 10_000_000);
+
+        (await Refused.OfAsync(SendAsync(header, 30))).Is(StatusCode.InvalidArgument);
+        await Eventually.TrueAsync(async () => await UsedAsync() == used);
+    }
+
     private static V1.LoadStateDictHeader Header(string id) => new()
     {
         Module = "m",

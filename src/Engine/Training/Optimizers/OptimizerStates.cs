@@ -65,6 +65,21 @@ internal static class OptimizerStates
             throw EngineException.Invalid(wrong);
         }
 
+        Load(rule, groups, options, state, field);
+        foreach (var (group, loaded) in groups.Zip(options))
+        {
+            group.Options.Take(loaded);
+        }
+    }
+
+    /// <summary>Loads what <see cref="Read"/> gave into groups that have their options already.</summary>
+    public static void Recall(
+        PerParameterRule rule, IReadOnlyList<OptimizerGroup> groups, IReadOnlyList<(string Key, Tensor Value)> tensors, IReadOnlyDictionary<string, double> scalars, string field) =>
+        Load(rule, groups, [.. groups.Select(group => group.Options)], new OptimizerStateDict([], tensors, scalars), field);
+
+    private static void Load(PerParameterRule rule, IReadOnlyList<OptimizerGroup> groups, List<OptionSet> options, OptimizerStateDict state, string field)
+    {
+        var wrong = new List<FieldViolation>();
         var slots = groups.SelectMany((group, g) => group.Parameters.Select((parameter, i) => new Slot(parameter, group.States[i], options[g]))).ToList();
         Sort(rule, slots, state, field, wrong);
         foreach (var (slot, number) in slots.Select((slot, number) => (slot, number)).Where(entry => entry.slot.Given))
@@ -89,11 +104,6 @@ internal static class OptimizerStates
         foreach (var slot in slots)
         {
             slot.State.Load(slot.Tensors, slot.Scalars);
-        }
-
-        foreach (var (group, loaded) in groups.Zip(options))
-        {
-            group.Options.Take(loaded);
         }
 
         foreach (var slot in slots.Where(slot => !slot.Given))

@@ -32,8 +32,7 @@ internal sealed class OptionSet
     /// <param name="field">Their path in the request.</param>
     public static OptionSet Bind(IReadOnlyList<Argument> declared, IReadOnlyDictionary<string, object?> given, string owner, string field)
     {
-        var bound = ArgumentBinder.Bind(declared, given, owner, field);
-        var options = new OptionSet(declared.ToDictionary(argument => argument.Name, argument => Value(bound, argument), StringComparer.Ordinal));
+        var options = Converted(declared, given, owner, field);
         var errors = new OptionErrors(field);
         foreach (var (name, value) in options.Values)
         {
@@ -45,6 +44,23 @@ internal sealed class OptionSet
         }
 
         errors.ThrowIfAny();
+        return options;
+    }
+
+    /// <summary>Takes up what <see cref="Copy"/> gave, whatever the numbers: a schedule may take a rate to where no caller could set it, e.g. below zero.</summary>
+    /// <param name="declared">What there is.</param>
+    /// <param name="remembered">The values; what is not declared is left out.</param>
+    /// <param name="owner">Whose they are, for messages.</param>
+    /// <exception cref="EngineException">A value has another type than it is declared with, or is missing and has no default.</exception>
+    public static OptionSet Recall(IReadOnlyList<Argument> declared, IReadOnlyDictionary<string, object?> remembered, string owner)
+    {
+        List<Argument> any = [.. declared.Select(argument => argument.WithoutBounds())];
+        var options = Converted(any, any.Where(argument => remembered.ContainsKey(argument.Name)).ToDictionary(argument => argument.Name, argument => remembered[argument.Name]), owner, "options");
+        if (remembered.TryGetValue("initial_lr", out var initial))
+        {
+            options.InitialLearningRate = (double)initial!;
+        }
+
         return options;
     }
 
@@ -81,6 +97,12 @@ internal sealed class OptionSet
         {
             _values[name] = value;
         }
+    }
+
+    private static OptionSet Converted(IReadOnlyList<Argument> declared, IReadOnlyDictionary<string, object?> given, string owner, string field)
+    {
+        var bound = ArgumentBinder.Bind(declared, given, owner, field);
+        return new OptionSet(declared.ToDictionary(argument => argument.Name, argument => Value(bound, argument), StringComparer.Ordinal));
     }
 
     private static object? Value(BoundArguments bound, Argument argument) => argument.Kind switch

@@ -1,4 +1,3 @@
-using Microsoft.Win32.SafeHandles;
 using Sconce.Engine.Execution;
 using Sconce.Engine.Tensors;
 using static TorchSharp.torch;
@@ -38,16 +37,10 @@ internal sealed unsafe class SafetensorsFile : IStateFile
     public static SafetensorsFile Open(string path, string name) => Open(() => ByteSource.Open(path), name);
 
     /// <summary>Takes over what is open already and checks its header.</summary>
-    /// <param name="source">Its bytes, disposed with this.</param>
+    /// <param name="source">Its bytes; disposed with what is returned, or at once where this throws.</param>
     /// <param name="name">What errors call it.</param>
     /// <exception cref="EngineException">It breaks a rule of the format.</exception>
     public static SafetensorsFile Open(ByteSource source, string name) => Open(() => source, name);
-
-    /// <summary>Checks the header of a file that is open.</summary>
-    /// <param name="file">It; disposed with what is returned, or at once where this throws.</param>
-    /// <param name="name">What errors call it.</param>
-    /// <exception cref="EngineException">It breaks a rule of the format.</exception>
-    public static SafetensorsFile Open(SafeFileHandle file, string name) => Open(() => ByteSource.Owned(file), name);
 
     /// <summary>Opens a file that is in memory and checks its header.</summary>
     /// <param name="content">Its bytes, which must not change while it is open.</param>
@@ -56,14 +49,14 @@ internal sealed unsafe class SafetensorsFile : IStateFile
     public static SafetensorsFile Open(ReadOnlyMemory<byte> content, string name) => Open(() => ByteSource.Of(content), name);
 
     /// <inheritdoc/>
-    public Tensor Read(int entry)
+    public Tensor Read(int entry, CancellationToken cancellationToken = default)
     {
         var (key, type, shape, begin, end) = _header.Entries[entry];
         var length = end - begin;
         var tensor = NativeTensors.Allocate(type, shape, length, out var memory).DetachFromDisposeScope();
         try
         {
-            Fill(memory, key, begin, length);
+            Fill(memory, key, begin, length, cancellationToken);
             if (type == ElementType.Bool)
             {
                 CheckBooleans(memory, length, key);
@@ -104,12 +97,12 @@ internal sealed unsafe class SafetensorsFile : IStateFile
     private static EngineException Named(EngineException exception, string name) =>
         new(exception.Error, exception.Reason, $"{name}: {exception.Message}", exception) { Resource = exception.Resource };
 
-    private void Fill(byte* memory, string key, long begin, long length)
+    private void Fill(byte* memory, string key, long begin, long length, CancellationToken cancellationToken)
     {
         long read;
         try
         {
-            read = _source.Fill(memory, length, _header.DataBegin + begin);
+            read = _source.Fill(memory, length, _header.DataBegin + begin, cancellationToken);
         }
         catch (EngineException exception)
         {
@@ -128,15 +121,10 @@ internal sealed unsafe class SafetensorsFile : IStateFile
 
     private void CheckBooleans(byte* memory, long length, string key)
     {
-        const int Piece = 1 << 30;
-        for (var offset = 0L; offset < length; offset += Piece)
+        var at = TensorLayout.IndexOfNoBoolean(memory, length);
+        if (at >= 0)
         {
-            var piece = new ReadOnlySpan<byte>(memory + offset, (int)Math.Min(Piece, length - offset));
-            var at = piece.IndexOfAnyExceptInRange((byte)0, (byte)1);
-            if (at >= 0)
-            {
-                throw SafetensorsRule.Broken(SafetensorsRule.Bool, $"{_name}: {EngineException.Quote(key)} has {piece[at]} at byte {offset + at}; a bool is 0 or 1", key);
-            }
+            throw SafetensorsRule.Broken(SafetensorsRule.Bool, $"{_name}: {EngineException.Quote(key)} has {memory[at]} at byte {at}; a bool is 0 or 1", key);
         }
     }
 }

@@ -20,10 +20,10 @@ internal sealed partial class ScriptArchive : IDisposable
     private const int Deflated = 8;
     private const int Piece = 1 << 20;
 
-    private readonly IByteSource _source;
+    private readonly ByteSource _source;
     private readonly List<(string Name, ZipRecord Record, byte[]? Content)> _records;
 
-    private ScriptArchive(IByteSource source, List<(string Name, ZipRecord Record, byte[]? Content)> records, ScriptRules rules, IReadOnlyDictionary<string, ScriptUnit> units)
+    private ScriptArchive(ByteSource source, List<(string Name, ZipRecord Record, byte[]? Content)> records, ScriptRules rules, IReadOnlyDictionary<string, ScriptUnit> units)
     {
         (_source, _records, Operators) = (source, records, rules.Used);
         IsStateful = rules.SetsAttributes || Operators.Any(name => Stateful().IsMatch(name));
@@ -51,7 +51,7 @@ internal sealed partial class ScriptArchive : IDisposable
     /// <param name="source">Its bytes; disposed with the archive, or at once where this throws.</param>
     /// <param name="operators">What its code may use.</param>
     /// <exception cref="EngineException">It is no such file, is damaged, or its code uses what is not allowed; the message names it and its place.</exception>
-    public static ScriptArchive Open(IByteSource source, ScriptOperators operators)
+    public static ScriptArchive Open(ByteSource source, ScriptOperators operators)
     {
         try
         {
@@ -137,7 +137,7 @@ internal sealed partial class ScriptArchive : IDisposable
         for (var at = 0L; at < record.Length; at += piece.Length)
         {
             var part = piece.AsMemory(0, (int)Math.Min(piece.Length, record.Length - at));
-            _source.ReadExactly(record.Offset + at, part.Span);
+            _source.ReadExactly(part.Span, record.Offset + at);
             sum.Append(part.Span);
             take(part);
         }
@@ -145,10 +145,10 @@ internal sealed partial class ScriptArchive : IDisposable
         record.Verify(sum.GetCurrentHashAsUInt32());
     }
 
-    private static void CheckForm(IByteSource source)
+    private static void CheckForm(ByteSource source)
     {
         Span<byte> start = stackalloc byte[(int)Math.Min(4, source.Length)];
-        source.ReadExactly(0, start);
+        source.ReadExactly(start, 0);
         if (!start.SequenceEqual("PK\x03\x04"u8))
         {
             throw new EngineException(EngineError.InvalidArgument, "NOT_A_SCRIPT", "this is no TorchScript file: it does not begin as a zip archive, which torch.jit.save writes (PyTorch 1.5 and later)");
@@ -200,7 +200,7 @@ internal sealed partial class ScriptArchive : IDisposable
             : text.Length is > 0 and < 4 && text.All(char.IsAsciiDigit) ? content : throw ScriptErrors.Malformed("its record version holds no number");
     }
 
-    private static byte[] Unpack(IByteSource source, ZipRecord record, string name, int limit)
+    private static byte[] Unpack(ByteSource source, ZipRecord record, string name, int limit)
     {
         if (record.Size > limit || record.Length > limit)
         {
@@ -208,7 +208,7 @@ internal sealed partial class ScriptArchive : IDisposable
         }
 
         var packed = new byte[record.Length];
-        source.ReadExactly(record.Offset, packed);
+        source.ReadExactly(packed, record.Offset);
         var content = record.Method switch
         {
             Stored => packed,

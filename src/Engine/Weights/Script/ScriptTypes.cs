@@ -3,7 +3,6 @@ using Sconce.Engine.Catalog;
 using Sconce.Engine.Execution;
 using Sconce.Engine.Modules;
 using Sconce.Engine.Tensors;
-using Sconce.Engine.Weights.TorchZip;
 
 namespace Sconce.Engine.Weights.Script;
 
@@ -124,7 +123,7 @@ internal sealed class ScriptTypes : IDisposable
         ScriptImage? image = null;
         try
         {
-            var handle = new OperatorDirectory(_options.ScriptDir, $"the server's operator puts TorchScript files into {Setting}").OpenRead(name, field);
+            var handle = new OperatorDirectory(_options.ScriptDir, Storage.SystemDisk.Instance, $"the server's operator puts TorchScript files into {Setting}").OpenRead(name, field);
             var stamp = (RandomAccess.GetLength(handle), File.GetLastWriteTimeUtc(handle));
             var example = System.Text.Json.JsonSerializer.Serialize(examples);
             if (_files.TryGetValue(name, out var known) && known.Stamp == stamp && known.Passed.ContainsKey(example))
@@ -134,7 +133,7 @@ internal sealed class ScriptTypes : IDisposable
             }
 
             ScriptFile file;
-            using (var archive = ScriptArchive.Open(FileSource.Of(handle), _operators))
+            using (var archive = ScriptArchive.Open(ByteSource.Owned(handle), _operators))
             {
                 image = ScriptImage.Of(archive);
                 file = new ScriptFile(name, image, archive.Program, archive.IsStateful) { Watch = Watch };

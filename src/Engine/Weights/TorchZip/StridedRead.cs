@@ -15,7 +15,8 @@ internal static class StridedRead
     /// <param name="into">A dense tensor of its shape, with at least one element.</param>
     /// <param name="source">The file.</param>
     /// <param name="tensor">What to read; checked.</param>
-    public static void Into(Tensor into, IByteSource source, TorchTensor tensor)
+    /// <param name="cancellationToken">Looked at before each stretch.</param>
+    public static void Into(Tensor into, ByteSource source, TorchTensor tensor, CancellationToken cancellationToken)
     {
         var itemSize = tensor.Type.Size();
         var window = WindowBytes / itemSize;
@@ -35,6 +36,7 @@ internal static class StridedRead
         using var noGrad = no_grad();
         while (true)
         {
+            cancellationToken.ThrowIfCancellationRequested();
             var (from, to) = (tensor.Offset, 0L);
             for (var i = 0; i < inner; i++)
             {
@@ -63,7 +65,7 @@ internal static class StridedRead
         }
     }
 
-    private static unsafe void Copy(Tensor into, long to, IByteSource source, TorchTensor tensor, long from, List<Dimension> block)
+    private static unsafe void Copy(Tensor into, long to, ByteSource source, TorchTensor tensor, long from, List<Dimension> block)
     {
         var span = block.Aggregate(1L, (sum, dimension) => sum + ((dimension.Size - 1) * dimension.Stride));
         var itemSize = tensor.Type.Size();
@@ -71,7 +73,7 @@ internal static class StridedRead
         var stretch = NativeTensors.Allocate(tensor.Type, [span], span * itemSize, out var memory);
         using (stretch)
         {
-            source.ReadExactly(tensor.Record.Offset + (from * itemSize), new Span<byte>(memory, (int)(span * itemSize)));
+            source.ReadExactly(new Span<byte>(memory, (int)(span * itemSize)), tensor.Record.Offset + (from * itemSize));
             long[] sizes = [.. block.Select(dimension => dimension.Size)];
             var view = stretch.as_strided(sizes, [.. block.Select(dimension => dimension.Stride)], 0);
             _ = into.as_strided(sizes, [.. block.Select(dimension => dimension.Place)], to).copy_(view);

@@ -17,10 +17,10 @@ internal sealed class TorchZipFile : IStateFile
     // Read and summed piece by piece, so that a piece is summed while it is in the cache.
     private const int Piece = 1 << 20;
 
-    private readonly IByteSource _source;
+    private readonly ByteSource _source;
     private readonly List<TorchTensor> _tensors;
 
-    private TorchZipFile(IByteSource source, List<TorchTensor> tensors)
+    private TorchZipFile(ByteSource source, List<TorchTensor> tensors)
     {
         (_source, _tensors) = (source, tensors);
         Entries = [.. tensors.Select(tensor => new StateEntryInfo(tensor.Key, tensor.Type, tensor.Sizes))];
@@ -34,13 +34,13 @@ internal sealed class TorchZipFile : IStateFile
     /// <param name="path">Its path. Errors tell its last part only.</param>
     /// <param name="root">Where in the file the state dict is, as keys with dots between, e.g. <c>state_dict</c>; null or empty where it is the whole file.</param>
     /// <exception cref="EngineException">There is no such file, or it breaks a rule, or it is of a form that is not read; the message says which.</exception>
-    public static TorchZipFile Open(string path, string? root = null) => Open(FileSource.Open(path), root);
+    public static TorchZipFile Open(string path, string? root = null) => Open(ByteSource.Open(path), root);
 
     /// <summary>Opens bytes.</summary>
     /// <param name="source">They; disposed with the file, or at once where this throws.</param>
     /// <param name="root">As for the other overload.</param>
     /// <exception cref="EngineException">As for the other overload.</exception>
-    public static TorchZipFile Open(IByteSource source, string? root = null)
+    public static TorchZipFile Open(ByteSource source, string? root = null)
     {
         try
         {
@@ -58,12 +58,12 @@ internal sealed class TorchZipFile : IStateFile
     }
 
     /// <inheritdoc/>
-    public Tensor Read(int entry)
+    public Tensor Read(int entry, CancellationToken cancellationToken = default)
     {
         var tensor = _tensors[entry];
         try
         {
-            return Read(tensor);
+            return Read(tensor, cancellationToken);
         }
         catch (EngineException exception) when (exception.Error == EngineError.DataLoss)
         {
@@ -74,13 +74,13 @@ internal sealed class TorchZipFile : IStateFile
     /// <inheritdoc/>
     public void Dispose() => _source.Dispose();
 
-    private unsafe Tensor Read(TorchTensor tensor)
+    private unsafe Tensor Read(TorchTensor tensor, CancellationToken cancellationToken)
     {
         var isDense = tensor.IsDense;
         var isWhole = isDense && tensor.Bytes == tensor.Record.Length;
         if (tensor.Bytes > 0 && !isWhole && !tensor.Record.IsVerified)
         {
-            Verify(_source, tensor.Record);
+            Verify(_source, tensor.Record, cancellationToken);
         }
 
         var read = NativeTensors.Allocate(tensor.Type, tensor.Sizes, tensor.Bytes, out var memory);
@@ -88,20 +88,20 @@ internal sealed class TorchZipFile : IStateFile
         {
             if (isWhole)
             {
-                ReadWhole(tensor.Record, memory);
+                ReadWhole(tensor.Record, memory, cancellationToken);
             }
             else if (isDense)
             {
-                ReadPart(tensor.Record.Offset + (tensor.Offset * tensor.Type.Size()), memory, tensor.Bytes);
+                ReadPart(tensor.Record.Offset + (tensor.Offset * tensor.Type.Size()), memory, tensor.Bytes, cancellationToken);
             }
             else if (tensor.Bytes > 0)
             {
-                StridedRead.Into(read, _source, tensor);
+                StridedRead.Into(read, _source, tensor, cancellationToken);
             }
 
             if (tensor.Type == ElementType.Bool)
             {
-                CheckBooleans(tensor.Key, memory, tensor.Bytes);
+                TensorLayout.CheckBooleans(memory, tensor.Bytes, $"tensors[{EngineException.Quote(tensor.Key)}]");
             }
 
             return read;
@@ -113,51 +113,46 @@ internal sealed class TorchZipFile : IStateFile
         }
     }
 
-    private unsafe void ReadWhole(ZipRecord record, byte* memory)
+    private unsafe void ReadWhole(ZipRecord record, byte* memory, CancellationToken cancellationToken)
     {
         var sum = new Crc32();
         for (var at = 0L; at < record.Length; at += Piece)
         {
+            cancellationToken.ThrowIfCancellationRequested();
             var piece = new Span<byte>(memory + at, (int)Math.Min(Piece, record.Length - at));
-            _source.ReadExactly(record.Offset + at, piece);
+            _source.ReadExactly(piece, record.Offset + at);
             sum.Append(piece);
         }
 
         record.Verify(sum.GetCurrentHashAsUInt32());
     }
 
-    private unsafe void ReadPart(long offset, byte* memory, long bytes)
+    private unsafe void ReadPart(long offset, byte* memory, long bytes, CancellationToken cancellationToken)
     {
         for (var at = 0L; at < bytes; at += Piece)
         {
-            _source.ReadExactly(offset + at, new Span<byte>(memory + at, (int)Math.Min(Piece, bytes - at)));
+            cancellationToken.ThrowIfCancellationRequested();
+            _source.ReadExactly(new Span<byte>(memory + at, (int)Math.Min(Piece, bytes - at)), offset + at);
         }
     }
 
-    private static void Verify(IByteSource source, ZipRecord record)
+    private static void Verify(ByteSource source, ZipRecord record, CancellationToken cancellationToken)
     {
         var sum = new Crc32();
         var piece = new byte[(int)Math.Min(Piece, record.Length)];
         for (var at = 0L; at < record.Length; at += piece.Length)
         {
+            cancellationToken.ThrowIfCancellationRequested();
             var part = piece.AsSpan(0, (int)Math.Min(piece.Length, record.Length - at));
-            source.ReadExactly(record.Offset + at, part);
+            source.ReadExactly(part, record.Offset + at);
             sum.Append(part);
         }
 
         record.Verify(sum.GetCurrentHashAsUInt32());
     }
 
-    private static unsafe void CheckBooleans(string key, byte* memory, long bytes)
-    {
-        for (var at = 0L; at < bytes; at += Piece)
-        {
-            TensorLayout.CheckBooleans(new ReadOnlySpan<byte>(memory + at, (int)Math.Min(Piece, bytes - at)), $"tensors[{EngineException.Quote(key)}]");
-        }
-    }
-
     // The one data.pkl, with the folder that it is in, and what else tells which kind of archive this is.
-    private static (string Folder, byte[] Pickle) FindPickle(IByteSource source, Dictionary<string, ZipRecord> records)
+    private static (string Folder, byte[] Pickle) FindPickle(ByteSource source, Dictionary<string, ZipRecord> records)
     {
         var pickles = records.Values.Where(record => record.Name == "data.pkl" || record.Name.EndsWith("/data.pkl", StringComparison.Ordinal)).ToList();
         if (pickles.Count != 1 || pickles[0].Name.Count(c => c == '/') != 1)
@@ -191,7 +186,7 @@ internal sealed class TorchZipFile : IStateFile
         return (folder, ReadSmall(source, record, TorchZipLimits.PickleBytes));
     }
 
-    private static byte[] ReadSmall(IByteSource source, ZipRecord record, int limit)
+    private static byte[] ReadSmall(ByteSource source, ZipRecord record, int limit)
     {
         if (record.Length > limit)
         {
@@ -199,16 +194,16 @@ internal sealed class TorchZipFile : IStateFile
         }
 
         var bytes = new byte[record.Length];
-        source.ReadExactly(record.Offset, bytes);
+        source.ReadExactly(bytes, record.Offset);
         record.Verify(Crc32.HashToUInt32(bytes));
         return bytes;
     }
 
     // Files that people take for such an archive, by their first bytes.
-    private static void CheckForm(IByteSource source)
+    private static void CheckForm(ByteSource source)
     {
         var start = new byte[(int)Math.Min(SniffLength, source.Length)];
-        source.ReadExactly(0, start);
+        source.ReadExactly(start, 0);
         if (start.AsSpan().StartsWith("PK\x03\x04"u8) || start.AsSpan().StartsWith("PK\x05\x06"u8))
         {
             return;

@@ -27,11 +27,11 @@ internal static class ZipDirectory
     /// <summary>Reads the records by name, each checked against its local header, the file's length, and the others.</summary>
     /// <param name="source">The file.</param>
     /// <exception cref="EngineException">The archive breaks a rule; nothing of a record's content was read.</exception>
-    public static Dictionary<string, ZipRecord> Read(IByteSource source)
+    public static Dictionary<string, ZipRecord> Read(ByteSource source)
     {
         var (offset, size, count) = FindDirectory(source);
         var directory = new byte[size];
-        source.ReadExactly(offset, directory);
+        source.ReadExactly(directory, offset);
         var records = new Dictionary<string, ZipRecord>(count, StringComparer.Ordinal);
         var extents = new List<(long Start, long End, string Name)>(count);
         var at = 0;
@@ -65,7 +65,7 @@ internal static class ZipDirectory
     }
 
     // The end record must be the last thing in the file: a search for it, as zip tools do it, lets a file be two archives at once.
-    private static (long Offset, int Size, int Count) FindDirectory(IByteSource source)
+    private static (long Offset, int Size, int Count) FindDirectory(ByteSource source)
     {
         var length = source.Length;
         if (length < EndLength)
@@ -74,7 +74,7 @@ internal static class ZipDirectory
         }
 
         var tail = new byte[(int)Math.Min(length, EndLength + LocatorLength + End64Length)];
-        source.ReadExactly(length - tail.Length, tail);
+        source.ReadExactly(tail, length - tail.Length);
         var end = tail.AsSpan(tail.Length - EndLength);
         if (UInt32(end, 0) != EndSignature || UInt16(end, 20) != 0)
         {

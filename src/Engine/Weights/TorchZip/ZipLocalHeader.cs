@@ -36,7 +36,7 @@ internal static class ZipLocalHeader
     /// <param name="entry">The record.</param>
     /// <param name="directory">Where the central directory begins: no record reaches beyond.</param>
     /// <returns>Where the content begins, and where the record ends.</returns>
-    public static (long Content, long End) Check(IByteSource source, in ZipEntry entry, long directory)
+    public static (long Content, long End) Check(ByteSource source, in ZipEntry entry, long directory)
     {
         var header = new byte[HeaderLength + entry.NameBytes.Length];
         if (entry.RawHeaderOffset > (ulong)directory || header.Length > directory - entry.HeaderOffset)
@@ -44,7 +44,7 @@ internal static class ZipLocalHeader
             throw Beyond(entry, directory);
         }
 
-        source.ReadExactly(entry.HeaderOffset, header);
+        source.ReadExactly(header, entry.HeaderOffset);
         if (UInt32(header, 0) != HeaderSignature || UInt16(header, 26) != entry.NameBytes.Length || !header.AsSpan(HeaderLength).SequenceEqual(entry.NameBytes))
         {
             throw Differs(entry, "local header is not at the place that the central directory gives, or has another name");
@@ -65,7 +65,7 @@ internal static class ZipLocalHeader
         if ((entry.Flags & SizesFollow) != 0)
         {
             var descriptor = new byte[(int)Math.Min(LongestDescriptor, directory - end)];
-            source.ReadExactly(end, descriptor);
+            source.ReadExactly(descriptor, end);
             return (content, end + DescriptorLength(descriptor, entry));
         }
 

@@ -6,12 +6,16 @@ namespace Sconce.Engine.Tests.Weights.Fuzz;
 
 /// <summary>
 /// Runs a reader on many spoiled files. Whatever it is given, it may only work or throw an <see cref="EngineException"/>, in less than a second and less than
-/// 256 MB. Inputs depend on seed and number alone, so that what fails can be made again.
+/// 256 MB. Inputs depend on seed and number alone, so that what fails can be made again: <c>SCONCE_FUZZ_SEED</c> is the seed, 0 where it is not set, and
+/// <c>SCONCE_FUZZ_EXECUTIONS</c> how many there are.
 /// </summary>
 internal sealed class FuzzRun
 {
     /// <summary>How many executions a soak asks for; a test has its own, smaller number.</summary>
     public const string CountVariable = "SCONCE_FUZZ_EXECUTIONS";
+
+    /// <summary>Which inputs are made.</summary>
+    public const string SeedVariable = "SCONCE_FUZZ_SEED";
 
     /// <summary>From this many on it is a soak: it has the machine to itself, and the process's memory can be told from others'.</summary>
     private const int Soak = 200_000;
@@ -21,9 +25,13 @@ internal sealed class FuzzRun
 
     private readonly SortedDictionary<string, long> _outcomes = new(StringComparer.Ordinal);
 
-    private FuzzRun()
-    {
-    }
+    private FuzzRun(int executions, int usual) => (Executions, IsFull) = (executions, executions >= usual);
+
+    /// <summary>How many executions there were.</summary>
+    public int Executions { get; }
+
+    /// <summary>Whether they were as many as a test has, so that all that it looks for must have come.</summary>
+    public bool IsFull { get; }
 
     /// <summary>How many executions ended how: <c>accepted</c>, or the reason of the error.</summary>
     public IReadOnlyDictionary<string, long> Outcomes => _outcomes;
@@ -35,18 +43,18 @@ internal sealed class FuzzRun
     public long MostManaged { get; private set; }
 
     /// <summary>Runs.</summary>
-    /// <param name="executions">How many, unless SCONCE_FUZZ_EXECUTIONS says.</param>
+    /// <param name="usual">How many, unless SCONCE_FUZZ_EXECUTIONS says.</param>
     /// <param name="make">Makes an input.</param>
     /// <param name="read">Opens and reads it, and gives back the native bytes that this took.</param>
-    public static FuzzRun Run(int executions, Func<Random, byte[]> make, Func<byte[], int, long> read)
+    public static FuzzRun Run(int usual, Func<Random, byte[]> make, Func<byte[], int, long> read)
     {
-        executions = Environment.GetEnvironmentVariable(CountVariable) is { Length: > 0 } count ? int.Parse(count, CultureInfo.InvariantCulture) : executions;
-        var run = new FuzzRun();
+        var (executions, seed) = (Setting(CountVariable, usual), Setting(SeedVariable, 0));
+        var run = new FuzzRun(executions, usual);
         var began = Stopwatch.GetTimestamp();
         long warm = 0, most = 0;
         for (var i = 0; i < executions; i++)
         {
-            run.Execute(make(new Random(i)), i, read);
+            run.Execute(make(new Random(unchecked((seed * 1_000_003) + i))), i, read);
             if (i % 10_000 == 9_999)
             {
                 most = Math.Max(most, Environment.WorkingSet);
@@ -60,6 +68,9 @@ internal sealed class FuzzRun
         Assert.True(executions < Soak || most - warm < MostBytes, $"the process grew from {warm} to {most} bytes");
         return run;
     }
+
+    private static int Setting(string name, int otherwise) =>
+        Environment.GetEnvironmentVariable(name) is { Length: > 0 } value ? int.Parse(value, CultureInfo.InvariantCulture) : otherwise;
 
     private void Execute(byte[] input, int number, Func<byte[], int, long> read)
     {

@@ -1,9 +1,9 @@
-using Sconce.Engine.Weights.TorchZip;
+using Sconce.Engine.Weights;
 
 namespace Sconce.Engine.Tests.Weights.TorchZip;
 
 /// <summary>Bytes in memory as a file. What lies between the pieces reads as zeros, so that a test can have a file of terabytes.</summary>
-internal sealed class MemorySource : IByteSource
+internal sealed class MemorySource : ByteSource
 {
     private readonly List<(long Offset, byte[] Bytes)> _pieces;
 
@@ -14,7 +14,7 @@ internal sealed class MemorySource : IByteSource
 
     public MemorySource(IEnumerable<(long Offset, byte[] Bytes)> pieces, long length) => (_pieces, Length) = ([.. pieces], length);
 
-    public long Length { get; }
+    public override long Length { get; }
 
     /// <summary>Bytes that are there when it is read; fewer than <see cref="Length"/> once the file was cut short.</summary>
     public long Left { get; set; } = long.MaxValue;
@@ -24,7 +24,9 @@ internal sealed class MemorySource : IByteSource
 
     public bool IsDisposed { get; private set; }
 
-    public int Read(long offset, Span<byte> into)
+    public override void Dispose() => IsDisposed = true;
+
+    protected override int Read(Span<byte> into, long offset)
     {
         var count = (int)Math.Clamp(Math.Min(Length, Left) - offset, 0, into.Length);
         into[..count].Clear();
@@ -40,6 +42,4 @@ internal sealed class MemorySource : IByteSource
         BytesRead += count;
         return count;
     }
-
-    public void Dispose() => IsDisposed = true;
 }

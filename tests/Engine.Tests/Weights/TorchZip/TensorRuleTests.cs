@@ -139,6 +139,15 @@ public sealed class TensorRuleTests
         Assert.Contains("tensors[\"w\"]: has 2 at byte 2; a bool is 0 or 1", error.Message, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public void Bool_in_a_large_tensor_is_told_by_its_place_in_the_tensor()
+    {
+        var bytes = new byte[(1 << 20) + 10];
+        bytes[^3] = 7;
+        using var file = TorchZipFile.Open(ZipScript.Of(PickleScript.State(new(Type: "BoolStorage", Count: bytes.Length, Sizes: [bytes.Length])), ("0", bytes)).Source());
+        Assert.Contains($"has 7 at byte {bytes.Length - 3};", Assert.Throws<EngineException>(() => file.Read(0)).Message, StringComparison.Ordinal);
+    }
+
     // Larger than the window that a strided read takes at once, in every order of strides.
     [Theory]
     [InlineData(new long[] { 3, 2_000_001 }, new long[] { 1, 3 }, 5)]

@@ -84,7 +84,7 @@ internal sealed class ZipScript
     {
         var source = Source();
         var bytes = new byte[source.Length];
-        Assert.Equal(bytes.Length, source.Read(0, bytes));
+        Assert.Equal(bytes.Length, source.Fill(bytes, 0));
         return bytes;
     }
 

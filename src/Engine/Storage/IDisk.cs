@@ -1,7 +1,7 @@
-namespace Sconce.Engine.Snapshots;
+namespace Sconce.Engine.Storage;
 
 /// <summary>
-/// All that the snapshot store does to a disk: the system's, or one that a test stops, fills and breaks. Failures are <see cref="IOException"/>, whose
+/// All that the engine does to a disk whose failures matter: the system's, or one that a test stops, fills and breaks. Failures are <see cref="IOException"/>, whose
 /// <see cref="Exception.HResult"/> is the system's error number, and <see cref="UnauthorizedAccessException"/>.
 /// </summary>
 internal interface IDisk
@@ -15,8 +15,10 @@ internal interface IDisk
     /// <summary>What is in a directory, in no order.</summary>
     IReadOnlyList<DiskEntry> List(string path);
 
-    /// <summary>Makes a file that only this user may read. Fails where there is one.</summary>
-    IDiskWriter Create(string path);
+    /// <summary>Makes a file. Fails where there is one.</summary>
+    /// <param name="path">Its path.</param>
+    /// <param name="isPrivate">Whether only this user may read it; else the process's umask says who may.</param>
+    IDiskWriter Create(string path, bool isPrivate = true);
 
     /// <summary>Opens a file. What was opened stays readable when the file is renamed or deleted.</summary>
     IDiskReader Open(string path);
@@ -24,8 +26,11 @@ internal interface IDisk
     /// <summary>Makes what was created, renamed and deleted in a directory durable. A failure means that nobody knows what is.</summary>
     void FlushDirectory(string path);
 
-    /// <summary>Renames a file or directory at once: whoever looks sees one name or the other.</summary>
+    /// <summary>Renames a file or directory at once: whoever looks sees one name or the other. Fails where the new name is taken, whoever took it when.</summary>
     void Rename(string from, string to);
+
+    /// <summary>Renames a file at once; one that has the new name goes, and at no instant there is none.</summary>
+    void Replace(string from, string to);
 
     /// <summary>Deletes a file, or a link.</summary>
     void DeleteFile(string path);
