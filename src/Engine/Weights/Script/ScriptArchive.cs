@@ -23,12 +23,12 @@ internal sealed partial class ScriptArchive : IDisposable
     private readonly ByteSource _source;
     private readonly List<(string Name, ZipRecord Record, byte[]? Content)> _records;
 
-    private ScriptArchive(ByteSource source, List<(string Name, ZipRecord Record, byte[]? Content)> records, ScriptRules rules, IReadOnlyDictionary<string, ScriptUnit> units)
+    private ScriptArchive(ByteSource source, List<(string Name, ZipRecord Record, byte[]? Content)> records, ScriptRules rules, IReadOnlyDictionary<string, ScriptUnit> units, string root)
     {
         (_source, _records, Operators) = (source, records, rules.Used);
         IsStateful = rules.SetsAttributes || Operators.Any(name => Stateful().IsMatch(name));
         Classes = [.. units.Values.Where(unit => unit.IsClass).Select(unit => unit.Name)];
-        Program = new ScriptProgram(units, records.First(record => record.Name == "data.pkl").Content);
+        Program = new ScriptProgram(units, root);
         Length = ZipWriter.Length(Written().Select(record => (record.Name, record.Length)));
     }
 
@@ -66,9 +66,7 @@ internal sealed partial class ScriptArchive : IDisposable
                 var name = record.Name.StartsWith(folder, StringComparison.Ordinal) ? record.Name[folder.Length..] : "";
                 if (name is "data.pkl" or "constants.pkl")
                 {
-                    var pickle = Unpack(source, record, name, ScriptLimits.PickleBytes);
-                    CheckPickle(pickle, name);
-                    kept.Add((name, record, pickle));
+                    kept.Add((name, record, Unpack(source, record, name, ScriptLimits.PickleBytes)));
                 }
                 else if (name is "version" or NewVersion or "byteorder")
                 {
@@ -93,8 +91,8 @@ internal sealed partial class ScriptArchive : IDisposable
 
             var rules = new ScriptRules(units, operators);
             rules.Check();
-            new ScriptCalls(units, rules).Check();
-            return new ScriptArchive(source, kept, rules, units);
+            new ScriptCalls(units).Check();
+            return new ScriptArchive(source, kept, rules, units, CheckValues(kept, units, records, folder));
         }
         catch
         {
@@ -180,16 +178,18 @@ internal sealed partial class ScriptArchive : IDisposable
         }
     }
 
-    // Objects of classes in native code are made by code of theirs; and references to other hosts.
-    private static void CheckPickle(ReadOnlySpan<byte> pickle, string name)
+    // What the module holds, and what its code's CONSTANTS are. Gives back the module's class.
+    private static string CheckValues(List<(string Name, ZipRecord Record, byte[]? Content)> kept, Dictionary<string, ScriptUnit> units, Dictionary<string, ZipRecord> records, string folder)
     {
-        foreach (var odd in (ReadOnlySpan<string>)["__torch__.torch.classes", "torch.distributed"])
+        var constants = Values("constants");
+        if (constants.Items is not { } tensors || tensors.Any(value => value.Kind != PickleKind.Tensor))
         {
-            if (pickle.IndexOf(Encoding.ASCII.GetBytes(odd)) >= 0)
-            {
-                throw ScriptErrors.Refused([new ScriptUse(odd, name, 1)]);
-            }
+            throw ScriptErrors.Malformed("its constants.pkl holds something else than a tuple of tensors");
         }
+
+        return ScriptPickle.ClassOf(Values("data")) ?? throw ScriptErrors.Malformed("its data.pkl holds no object of a class of its code");
+
+        PickleValue Values(string name) => ScriptPickle.Check(kept.Find(record => record.Name == $"{name}.pkl").Content, units, records, $"{name}.pkl", $"{folder}{name}/");
     }
 
     private static byte[] Version(byte[] content, string name)

@@ -6,8 +6,7 @@ namespace Sconce.Engine.Weights.Script;
 /// an object of its own class), and nothing that a tree of modules is made of.
 /// </summary>
 /// <param name="units">The archive's code, by qualified name.</param>
-/// <param name="rules">Finds what a chain of names means.</param>
-internal sealed class ScriptCalls(IReadOnlyDictionary<string, ScriptUnit> units, ScriptRules rules)
+internal sealed class ScriptCalls(IReadOnlyDictionary<string, ScriptUnit> units)
 {
     /// <summary>Checks all code, which names nothing that is not there.</summary>
     /// <exception cref="EngineException">It may call itself, or calls lead too deep.</exception>
@@ -79,7 +78,7 @@ internal sealed class ScriptCalls(IReadOnlyDictionary<string, ScriptUnit> units,
         {
             for (var i = 0; i < line.Tokens.Length; i++)
             {
-                if (!line.At(i).Is("__torch__") || line.At(i - 1).Is('.') || rules.Find(line, i, out _) is not { } used)
+                if (!line.At(i).Is("__torch__") || line.At(i - 1).Is('.') || ScriptRules.Find(units, line, i, out _) is not { } used)
                 {
                     continue;
                 }

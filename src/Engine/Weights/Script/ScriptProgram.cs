@@ -1,5 +1,3 @@
-using System.Text;
-
 namespace Sconce.Engine.Weights.Script;
 
 /// <summary>A parameter of a method.</summary>
@@ -25,17 +23,8 @@ internal sealed class ScriptProgram
 
     /// <summary>Creates one.</summary>
     /// <param name="units">The archive's code, by qualified name.</param>
-    /// <param name="pickle">Its data.pkl, which begins with the module's class.</param>
-    /// <exception cref="EngineException">The pickle begins otherwise, or names a class that the code lacks.</exception>
-    public ScriptProgram(IReadOnlyDictionary<string, ScriptUnit> units, ReadOnlySpan<byte> pickle)
-    {
-        _units = units;
-        Root = RootOf(pickle);
-        if (!units.TryGetValue(Root, out var unit) || !unit.IsClass)
-        {
-            throw ScriptErrors.Malformed($"its data.pkl begins with an object of the class {EngineException.Quote(Root)}, which its code lacks");
-        }
-    }
+    /// <param name="root">Qualified name of the module's class, which the code has.</param>
+    public ScriptProgram(IReadOnlyDictionary<string, ScriptUnit> units, string root) => (_units, Root) = (units, root);
 
     /// <summary>Qualified name of the module's class.</summary>
     public string Root { get; }
@@ -49,22 +38,4 @@ internal sealed class ScriptProgram
     /// <param name="of">Its qualified name; null for none.</param>
     public IReadOnlyList<(string Name, IReadOnlyList<ScriptInput> Inputs)> Methods(string? of) =>
         of is not null && _units.TryGetValue(of, out var unit) ? [.. unit.Methods.Select(method => (method.Name, method.Inputs))] : [];
-
-    // Protocol 2, then the class as a global: "c", the module's name, a line's end, its own, a line's end.
-    private static string RootOf(ReadOnlySpan<byte> pickle)
-    {
-        const int Header = 3;
-        if (pickle.Length > Header && pickle[0] == 0x80 && pickle[2] == 'c')
-        {
-            var rest = pickle[Header..];
-            var first = rest.IndexOf((byte)'\n');
-            var second = first < 0 ? -1 : rest[(first + 1)..].IndexOf((byte)'\n');
-            if (second >= 0)
-            {
-                return Encoding.Latin1.GetString(rest[..first]) + "." + Encoding.Latin1.GetString(rest.Slice(first + 1, second));
-            }
-        }
-
-        throw ScriptErrors.Malformed("its data.pkl does not begin with an object of a class");
-    }
 }

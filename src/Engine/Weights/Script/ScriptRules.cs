@@ -51,9 +51,9 @@ internal sealed class ScriptRules(IReadOnlyDictionary<string, ScriptUnit> units,
             }
 
             // An attribute whose name no identifier could be is fetched by getattr, where it is checked.
-            foreach (var name in unit.Attributes.Concat(unit.Methods.Select(method => method.Name)))
+            foreach (var name in unit.Attributes.Concat(unit.Methods.Select(method => method.Name)).Where(name => ScriptOperators.IsTensorMethod(name) && !operators.Allows("aten", name)))
             {
-                CheckMember(name, unit.File, unit.Lines[0].Number);
+                _refused.Add(new ScriptUse($"an attribute or method {name}, as which a tensor has aten::{name},", unit.File, unit.Lines[0].Number));
             }
         }
 
@@ -64,11 +64,12 @@ internal sealed class ScriptRules(IReadOnlyDictionary<string, ScriptUnit> units,
     }
 
     /// <summary>Qualified name of the archive's code that a chain of names begins with.</summary>
+    /// <param name="units">The archive's code, by qualified name.</param>
     /// <param name="line">The line.</param>
     /// <param name="at">Where <c>__torch__</c> stands on it.</param>
     /// <param name="end">Where what follows the name begins; where the chain ends, if the archive has no such code.</param>
     /// <returns>The unit; null where there is none.</returns>
-    public ScriptUnit? Find(ScriptLine line, int at, out int end)
+    public static ScriptUnit? Find(IReadOnlyDictionary<string, ScriptUnit> units, ScriptLine line, int at, out int end)
     {
         var name = line.Tokens[at].Text;
         end = at + 1;
@@ -159,6 +160,10 @@ internal sealed class ScriptRules(IReadOnlyDictionary<string, ScriptUnit> units,
 
         switch (token.Text)
         {
+            // It is believed whatever it is said; the objects of a class are told apart by nothing but that.
+            case "unchecked_cast" when line.Tokens.Skip(at).TakeWhile(next => !next.Is(')')).Any(next => next.Is("__torch__")):
+                _refused.Add(new ScriptUse("unchecked_cast to a class", file, token.Line));
+                return at + 1;
             case "torch":
                 return CheckOperator("aten", line, at + 1, file);
             case "ops":
@@ -166,12 +171,13 @@ internal sealed class ScriptRules(IReadOnlyDictionary<string, ScriptUnit> units,
                     ? CheckOperator(line.At(at + 2).Text, line, at + 3, file)
                     : throw ScriptErrors.Malformed("ops names no operator", file, token.Line);
             case "__torch__":
-                if (Find(line, at, out var end) is null)
+                if (Find(units, line, at, out var end) is null)
                 {
                     _refused.Add(new ScriptUse(string.Concat(line.Tokens[at..end].Select(part => part.Text)), file, token.Line));
                 }
 
-                return end;
+                // __torch__.A.__new__(__torch__.A) makes an object, for __init__ to fill.
+                return line.At(end).Is('.') && line.At(end + 1).Is("__new__") ? end + 2 : end;
             case "CONSTANTS":
                 return line.At(at + 1).Is('.') && line.At(at + 2).Kind == ScriptTokenKind.Name && line.At(at + 2).Text is ['c', .. var digits] && digits.All(char.IsAsciiDigit)
                     ? at + 3

@@ -10,10 +10,13 @@ internal sealed record ScriptUnit(string Name, string File, IReadOnlyList<Script
     /// <summary>Its methods; of a function, itself.</summary>
     public IReadOnlyList<ScriptMethod> Methods { get; init; } = [];
 
+    /// <summary>Whether it is an enum.</summary>
+    public bool IsEnum { get; init; }
+
     /// <summary>A class's attributes and constants.</summary>
     public IReadOnlyList<string> Attributes { get; init; } = [];
 
-    /// <summary>Qualified names of the classes of those attributes that are objects of one, as submodules are; such as <c>0</c> too, which are no identifiers.</summary>
+    /// <summary>Qualified names of the classes of those attributes that are objects of one (or None), as submodules are; such as <c>0</c> too, which are no identifiers.</summary>
     public IReadOnlyDictionary<string, string> Types { get; init; } = new Dictionary<string, string>();
 }
 
@@ -79,6 +82,12 @@ internal static class ScriptSource
 
     // The methods that code calls without naming them. All others of this form are refused: a + b may be a call, and a file's loading may be one.
     private const string Constructor = "__init__";
+
+    // Of those, what ModuleList, ModuleDict and Sequential have. They can call nothing where they name neither the object nor a class, so that calls of them lead nowhere.
+    private static readonly HashSet<string> OfContainers = ["__len__", "__contains__"];
+
+    // Names of hooks that PyTorch runs around forward, and libtorch does not: the module would compute something else than in PyTorch.
+    private static readonly HashSet<string> Hooks = ["__forward_hooks__", "__forward_pre_hooks__"];
 
     private static readonly HashSet<string> Bases = ["Module", "NamedTuple", "Enum"];
 
@@ -147,8 +156,17 @@ internal static class ScriptSource
 
             if (line.At(0).Is("def"))
             {
-                CheckDef(line, file);
-                methods.Add(new ScriptMethod(line.At(1).Text, lines.GetRange(i, end - i)));
+                var method = new ScriptMethod(line.At(1).Text, lines.GetRange(i, end - i));
+                if (!OfContainers.Contains(method.Name) || method.Lines.Skip(1).Any(own => own.Tokens.Any(token => token.Is("__torch__") || token.Is(method.Self ?? "self"))))
+                {
+                    CheckDef(line, file);
+                }
+
+                methods.Add(method);
+            }
+            else if (Hooks.Contains(line.At(0).Text))
+            {
+                throw ScriptErrors.Refused([new ScriptUse("a forward hook", file, line.Number)]);
             }
             else if (end == i + 1 && line.At(0).Kind == ScriptTokenKind.Name && (line.At(1).Is(':') || line.At(1).Is('=')))
             {
@@ -168,14 +186,21 @@ internal static class ScriptSource
             i = end;
         }
 
-        return new ScriptUnit($"{qualifier}.{head.At(1).Text}", file, lines, IsClass: true) { Methods = methods, Attributes = attributes, Types = types };
+        return new ScriptUnit($"{qualifier}.{head.At(1).Text}", file, lines, IsClass: true) { IsEnum = !isPlain && head.At(3).Is("Enum"), Methods = methods, Attributes = attributes, Types = types };
     }
 
     private static void AddType(Dictionary<string, string> types, string name, ScriptLine line, int at)
     {
+        // Optional[…], or Final[…].
+        var end = line.Tokens.Length;
+        while (line.At(at).Kind == ScriptTokenKind.Name && line.At(at).Text is "Optional" or "Final" && line.At(at + 1).Is('[') && line.At(end - 1).Is(']'))
+        {
+            (at, end) = (at + 2, end - 1);
+        }
+
         if (line.At(at).Is("__torch__"))
         {
-            types[name] = string.Concat(line.Tokens[at..].Select(token => token.Text));
+            types[name] = string.Concat(line.Tokens[at..end].Select(token => token.Text));
         }
     }
 
