@@ -11,6 +11,9 @@ internal static class Confined
     private const long Memory = 1L << 30;
     private const int Seconds = 60;
 
+    // The exit code that test runners take for a skipped test.
+    private const int CannotConfine = 77;
+
     public static int Run(string what)
     {
         using var listener = new TcpListener(IPAddress.Loopback, 0);
@@ -39,7 +42,16 @@ internal static class Confined
                 ["read"] = () => File.ReadAllText("/proc/self/status"),
             };
             acts["connect"]();
-            Confinement.Enter(Memory, Seconds);
+            try
+            {
+                Confinement.Enter(Memory, Seconds);
+            }
+            catch (PlatformNotSupportedException exception)
+            {
+                Console.WriteLine(exception.Message);
+                return CannotConfine;
+            }
+
             var act = acts[what];
             try
             {

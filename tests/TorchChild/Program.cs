@@ -12,7 +12,7 @@ const string Usage = """
            torchchild safetensors FILE                  read the header of a file, lay out another like it, and print its length and what of libtorch is loaded
            torchchild script-trial …                    try a TorchScript file, as the server starts itself to do it
            torchchild confined write|connect|start|kill|read
-                                                        confine the process, do it, and print 1 where that was refused
+                                                        confine the process, do it, and print 1 where that was refused; exit code 77: it cannot be confined here
     """;
 
 switch (args)

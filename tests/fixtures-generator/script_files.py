@@ -4,10 +4,11 @@
 Run with Debian's python3-torch (1.13), from anywhere; the outputs are committed, so that the tests need no Python:
     python3 tests/fixtures-generator/script_files.py
 """
+import enum
 import json
 import pathlib
 import warnings
-from typing import List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -94,6 +95,65 @@ class Attention(nn.Module):
         return self.attention(x, x, x, need_weights=False)[0]
 
 
+class Color(enum.Enum):
+    RED = 1
+    BLUE = 2
+
+
+@torch.jit.script
+class Scaled:
+    """An object that is no module."""
+
+    def __init__(self, by: int):
+        self.by = by
+
+    def of(self, x: Tensor) -> Tensor:
+        return x * self.by
+
+
+class Containers(nn.Module):
+    """Every kind of container and of value that a module can hold."""
+
+    ints: List[int]
+    sizes: Dict[str, int]
+    tensors: List[Tensor]
+    pair: Tuple[int, Tensor]
+    missing: Optional[Tensor]
+    nested: List[List[float]]
+    device: torch.device
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 4)])
+        self.named = nn.ModuleDict({"relu": nn.ReLU(), "tanh": nn.Tanh()})
+        self.inner = nn.Sequential(nn.Linear(4, 2), nn.ReLU())
+        self.shared = self.layers[0]
+        self.color = Color.BLUE
+        self.scaled = Scaled(3)
+        self.ints = [1, -2, 1 << 40]
+        self.sizes = {"a": 1, "b": 2}
+        self.tensors = [torch.ones(4), torch.zeros(0)]
+        self.pair = (3, torch.arange(12.0).reshape(3, 4).t())
+        self.missing = None
+        self.nested = [[1.0], [2.0, 3.0]]
+        self.device = torch.device("cpu")
+        self.phase = 1 + 2j
+        self.flags = [True, False]
+        self.register_buffer("expanded", torch.ones(1).expand(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        for name, layer in self.named.items():
+            x = layer(x)
+        x = self.shared(x) + self.tensors[0] * self.pair[0] + self.nested[1][0] + self.expanded
+        if self.color == Color.BLUE and self.flags[0]:
+            x = self.scaled.of(x) + Scaled(2).of(x)
+        if "relu" in self.named and len(self.layers) == 2:
+            x = x + self.ints[0] + self.sizes["b"] % 2
+        return self.inner(x.to(self.device))
+
+
 class Prints(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         print("hello")
@@ -170,6 +230,7 @@ def main():
     record("lstm.pt", torch.jit.script(Recurrent()), torch.randn(4, 2, 3, generator=g))
     record("attention.pt", torch.jit.script(Attention()), torch.randn(2, 3, 4, generator=g))
     record("half.pt", torch.jit.script(nn.Linear(2, 2).to(torch.bfloat16)), torch.randn(1, 2, generator=g).to(torch.bfloat16))
+    record("containers.pt", torch.jit.script(Containers()), torch.randn(2, 4, generator=g))
     for hostile in (Prints, ReadsFile, WritesFile, SetsState, Forks, Endless, Huge, Raises):
         torch.jit.script(hostile()).save(str(OUT / f"{hostile.__name__}.pt"))
     (OUT / "expected.json").write_text(json.dumps(expected) + "\n")

@@ -21,12 +21,12 @@ UNDERSCORED = set(
     __round_to_zero_floordiv __rshift__ __upsample __upsample_bilinear __upsample_nearest __xor__ _adaptive_avg_pool2d _adaptive_avg_pool3d _add_relu _aminmax _assert_tensor_metadata
     _cast_Byte _cast_Char _cast_Double _cast_Float _cast_Half _cast_Int _cast_Long _cast_Short _conj _convolution _convolution_mode _dim_arange _euclidean_dist _infer_size
     _log_softmax _log_softmax_ _native_batch_norm_legit _native_batch_norm_legit_no_training _native_multi_head_attention _pack_padded_sequence _pad_circular _pad_enum _pad_packed_sequence
-    _safe_softmax _set_item _shape_as_tensor _softmax _stack _tensor_to_list _list_to_tensor _transform_bias_rescale_qkv _transformer_encoder_layer_fwd _trilinear _unique _unique2
+    _safe_softmax _set_item _shape_as_tensor _softmax _stack _tensor_to_list _list_to_tensor _transformer_encoder_layer_fwd _trilinear _unique _unique2
     _unsafe_view _unwrap_optional _upsample_bicubic2d_aa _upsample_bilinear2d_aa _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d _weight_norm""".split()
 )
 
 # Neither math nor strings and lists: files, memory that nobody wrote, another tensor's storage, gradients behind autograd's back, settings of the whole process, other processes,
-# other threads, formats and devices that the server does not convert; and what is known to read out of bounds.
+# other threads, formats and devices that the server does not convert; and what is known to read out of bounds, to crash at NaN (linalg_eig) or never to end (replace of "").
 REFUSED = re.compile(
     r"""(?x)^(?: .*backward.* | .*_jvp | .*quantize.* | quantized_.* | q_.* | qscheme | int_repr | cudnn_.* | miopen_.* | mkldnn_.* | to_mkldnn | mps_.* | fbgemm_.* | choose_qparams_optimized
     | .*sparse.* | sspaddmm | hspmm | smm | c?c?col_indices(_copy)? | c?row_indices(_copy)? | crow_indices(_copy)? | coalesce | is_coalesced | .*nested.* | to_padded_tensor
@@ -35,7 +35,8 @@ REFUSED = re.compile(
     | save | load | from_file | set | set_ | set_data | resize | resize_ | resize_as | resize_as_ | requires_grad_ | retain_grad | retains_grad | grad | get_gradients
     | manual_seed | seed | initial_seed | set_grad_enabled | pin_memory | is_pinned | cuda | empty.* | new_empty.* | lift.* | as_strided_ | ctc_loss | segment_reduce | batch_norm_.+ | fused_.* | data_ptr
     | get_pool_ceil_padding | has_torch_function | id | hash | hash_tensor | is_set_to | output_nr | storage_offset | .*_overrideable | slice_inverse | unflatten_dense_tensors | rename_? | oneDNN.* | profile.*
-    | sym_.* | native_norm | nested_.* | slow_conv.* | thnn_.* | conv_depthwise3d | lu_unpack | normal_functional | .*_functional )$"""
+    | sym_.* | native_norm | nested_.* | slow_conv.* | thnn_.* | conv_depthwise3d | lu_unpack | normal_functional | .*_functional
+    | linalg_eig | linalg_eigvals | replace )$"""
 )
 
 

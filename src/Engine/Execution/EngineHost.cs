@@ -57,8 +57,8 @@ public sealed partial class EngineHost : IAsyncDisposable
         time ??= TimeProvider.System;
         _log = (loggers ?? Microsoft.Extensions.Logging.Abstractions.NullLoggerFactory.Instance).CreateLogger<EngineHost>();
         _started = time.GetUtcNow();
-        var plugIns = PlugInTypes.Load(options.PluginDir, _log).With(new Weights.Script.ScriptTypes(options, time));
         var ledger = new MemoryLedger(options);
+        var plugIns = PlugInTypes.Load(options.PluginDir, _log).With(new Weights.Script.ScriptTypes(options, ledger, time));
         var sessions = new SessionTable(options, time);
         _modules = new ModuleTable(options.MaxModules);
         _services = new HostServices(
@@ -136,7 +136,7 @@ public sealed partial class EngineHost : IAsyncDisposable
         Reserve(name);
         try
         {
-            await _services.PlugIns.Scripts!.PrepareAsync(spec, cancellationToken).ConfigureAwait(false);
+            using var scripts = await _services.PlugIns.Scripts!.PrepareAsync(spec, cancellationToken).ConfigureAwait(false);
             using var given = initial is { Tensors.Count: > 0 } ? new MessageState(_services, name, initial.Tensors) : null;
             var module = await Run(() =>
             {

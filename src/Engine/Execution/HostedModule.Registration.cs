@@ -78,7 +78,7 @@ public sealed partial class HostedModule
     {
         ArgumentNullException.ThrowIfNull(name);
         ArgumentNullException.ThrowIfNull(spec);
-        await _host.PlugIns.Scripts!.PrepareAsync(spec, cancellationToken).ConfigureAwait(false);
+        using var scripts = await _host.PlugIns.Scripts!.PrepareAsync(spec, cancellationToken).ConfigureAwait(false);
         return await Change(target.IfGeneration, () =>
         {
             using var charge = new MemoryCharge(_host.Ledger, MemoryUse.Modules, "a child of module", Name);

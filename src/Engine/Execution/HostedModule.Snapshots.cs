@@ -12,7 +12,7 @@ public sealed partial class HostedModule
     /// <param name="policy">The policy.</param>
     /// <param name="ifGeneration">The generation that the module must be at; null takes any.</param>
     /// <param name="cancellationToken">Takes the call back while it waits.</param>
-    /// <exception cref="EngineException">The policy makes no sense, or the host has no directory for snapshots.</exception>
+    /// <exception cref="EngineException">The policy makes no sense, the host has no directory for snapshots, or there can be none of the module.</exception>
     public Task<SnapshotPolicy> SetSnapshotPolicyAsync(SnapshotPolicy policy, ulong? ifGeneration, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(policy);
@@ -20,7 +20,15 @@ public sealed partial class HostedModule
 
         // A policy that nothing follows would be a promise.
         _ = _host.RequireDurable();
-        return Change(ifGeneration, () => _state.SnapshotPolicy = policy, cancellationToken);
+        return Change(ifGeneration, () =>
+        {
+            if (policy.EverySteps > 0 || policy.OnDrain)
+            {
+                ModuleImage.CheckDurable(_state.Tree);
+            }
+
+            return _state.SnapshotPolicy = policy;
+        }, cancellationToken);
     }
 
     /// <summary>Copies all of the module, for a snapshot. The module is busy for the copy alone.</summary>
@@ -29,11 +37,6 @@ public sealed partial class HostedModule
     internal Task<ModuleImage> CaptureAsync(ulong? ifGeneration, CancellationToken cancellationToken) => Read(() =>
     {
         _state.Begin(ifGeneration);
-        if (Modules.ModuleTree.Walk(_state.Tree.Root).Select(at => at.Node).OfType<Weights.Script.ScriptNode>().FirstOrDefault() is { } script)
-        {
-            throw EngineException.Precondition("SCRIPT_NOT_DURABLE", $"the module is, or holds, the TorchScript file {EngineException.Quote(script.File.Name)}, which a snapshot would only name: the file may be another after a restart; keep its state by GetStateDict or SaveStateFile");
-        }
-
         return ModuleImage.Of(_state, _host.Ledger);
     }, cancellationToken);
 }

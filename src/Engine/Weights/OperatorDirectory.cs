@@ -109,7 +109,8 @@ internal sealed class OperatorDirectory(string path, IDisk disk, string hint = "
         }
     }
 
-    private static void CheckName(string name, string field)
+    /// <summary>Refuses what no file in the directory or below can be called.</summary>
+    public static void CheckName(string name, string field)
     {
         if (Problem(name) is { } problem)
         {

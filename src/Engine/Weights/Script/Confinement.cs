@@ -5,7 +5,7 @@ namespace Sconce.Engine.Weights.Script;
 
 /// <summary>
 /// Takes from this process what code that it is about to run must not have, for good: memory and processor time beyond a limit, files of its own, the network, other programs and other processes. A user
-/// namespace would need a process of one thread, which .NET never is; so the kernel's filter of system calls (seccomp) does it, which needs no privilege. x86-64 Linux, as the engine is.
+/// namespace would need a process of one thread, which .NET never is; so the kernel's filter of system calls (seccomp) does it, which needs no privilege: an allow-list. x86-64 Linux, as the engine is.
 /// </summary>
 internal static unsafe partial class Confinement
 {
@@ -29,40 +29,60 @@ internal static unsafe partial class Confinement
     private const uint Allow = 0x7fff0000;
     private const uint Kill = 0x80000000;
     private const uint NotPermitted = 0x00050000 | 1;
+    private const uint NoTerminal = 0x00050000 | 25;
+
+    // What libraries take for an older kernel, and do without.
     private const uint NoSuchCall = 0x00050000 | 38;
 
     // In struct seccomp_data.
     private const uint CallNumber = 0;
     private const uint Architecture = 4;
     private const uint FirstArgument = 16;
+    private const uint HighHalf = 4;
 
     private const uint X64 = 0xc000003e;
     private const uint NumbersOfX32 = 0x40000000;
 
-    private const uint Clone = 56;
-    private const uint Clone3 = 435;
     private const uint Open = 2;
-    private const uint OpenAt = 257;
+    private const uint IoControl = 16;
+    private const uint Clone = 56;
+    private const uint FileControl = 72;
     private const uint TgKill = 234;
+    private const uint OpenAt = 257;
+    private const uint ResourceLimits = 302;
 
     // O_WRONLY, O_RDWR, O_CREAT and O_TRUNC; O_TMPFILE comes with one of the first two.
     private const uint Writing = 1 | 2 | 0x40 | 0x200;
     private const uint CloneThread = 0x10000;
 
-    private static readonly uint[] Refused =
+    // What code needs that computes, and .NET, OpenMP and glibc around it. All that names files for writing, sockets, other processes or the host's settings is left out, and what later kernels bring.
+    private static readonly uint[] Free =
     [
-        // The network, other processes' sockets included.
-        41, 42, 43, 44, 46, 49, 50, 53, 288, 307,
+        // read, write, close, stat, fstat, lstat, poll, lseek, pread64, readv, writev, access, select, dup, dup2, getcwd, readlink, statfs, fstatfs, getdents64, newfstatat, readlinkat, faccessat, pselect6, ppoll, dup3, pipe2, statx,
+        // faccessat2; eventfd2 and epoll.
+        0, 1, 3, 4, 5, 6, 7, 8, 17, 19, 20, 21, 23, 32, 33, 79, 89, 137, 138, 217, 262, 267, 269, 270, 271, 292, 293, 332, 439, 290, 291, 232, 233, 281, 441,
 
-        // Other programs and processes.
-        57, 58, 59, 322, 62, 101, 129, 200, 297, 310, 311, 424, 434, 438,
+        // mmap, mprotect, munmap, brk, mremap, msync, mincore, madvise, mlock, munlock, mlock2, get_mempolicy.
+        9, 10, 11, 12, 25, 26, 27, 28, 149, 150, 325, 239,
 
-        // Files: creat, truncate, rename, mkdir, rmdir, link, unlink, symlink, chmod, chown, mknod and their newer kin; openat2, whose flags a filter cannot see.
-        76, 82, 83, 84, 85, 86, 87, 88, 90, 91, 92, 93, 94, 133, 132, 235, 188, 189, 190, 197, 198, 199, 258, 259, 260, 261, 263, 264, 265, 266, 268, 280, 316, 437, 452,
+        // Signals to oneself: rt_sigaction, rt_sigprocmask, rt_sigreturn, pause, rt_sigpending, rt_sigtimedwait, sigaltstack.
+        13, 14, 15, 34, 127, 128, 131,
 
-        // The host: mounts, namespaces, modules, tracing, keys, rings, bpf, and what else nobody computes with.
-        155, 160, 161, 165, 166, 167, 168, 169, 170, 171, 175, 176, 246, 248, 249, 250, 272, 298, 308, 313, 320, 321, 323, 425, 426, 427, 428, 429, 430, 442,
+        // Threads: sched_yield, exit, gettid, futex, sched_setaffinity, sched_getaffinity, set_tid_address, restart_syscall, exit_group, set_robust_list, get_robust_list, getcpu, membarrier, rseq, futex_waitv, futex_wake, futex_wait,
+        // futex_requeue; sched_getparam, sched_getscheduler, and the least and most priority.
+        24, 60, 186, 202, 203, 204, 218, 219, 231, 273, 274, 309, 324, 334, 449, 454, 455, 456, 143, 145, 146, 147,
+
+        // Time, and what the process is: nanosleep, gettimeofday, times, clock_gettime, clock_getres, clock_nanosleep, getpid, uname, getrlimit, getrusage, sysinfo, the ids of user, group and parent, prctl, arch_prctl, getrandom.
+        35, 96, 100, 228, 229, 230, 39, 63, 97, 98, 99, 102, 104, 107, 108, 110, 157, 158, 318,
     ];
+
+    // Commands of fcntl: F_DUPFD to F_SETFL, F_DUPFD_CLOEXEC, F_GET_SEALS; not those that send signals to others.
+    private const uint FirstFileCommandBeyond = 5;
+    private const uint DuplicateCloseOnExec = 1030;
+    private const uint GetSeals = 1034;
+
+    // Of ioctl: TCGETS, TIOCGWINSZ and FIONREAD; not what types into the terminal that the server was started from.
+    private static readonly uint[] TerminalQuestions = [0x5401, 0x5413, 0x541b];
 
     /// <summary>Confines the process. There is no way back.</summary>
     /// <param name="memory">Bytes of address space that it may take beyond what it has.</param>
@@ -70,6 +90,11 @@ internal static unsafe partial class Confinement
     /// <exception cref="PlatformNotSupportedException">The kernel, or what it runs in, does not let a process confine itself; nothing may be run then.</exception>
     public static void Enter(long memory, int processor)
     {
+        if (RuntimeInformation.ProcessArchitecture != System.Runtime.InteropServices.Architecture.X64 || !OperatingSystem.IsLinux())
+        {
+            throw new PlatformNotSupportedException($"this is {RuntimeInformation.OSDescription} on {RuntimeInformation.ProcessArchitecture}; expected Linux on X64");
+        }
+
         var pages = ulong.Parse(File.ReadAllText("/proc/self/statm").Split(' ')[0], CultureInfo.InvariantCulture);
         Set(LimitCore, 0);
         Set(LimitFileSize, 0);
@@ -90,24 +115,35 @@ internal static unsafe partial class Confinement
         {
             new(Load, 0, 0, Architecture), new(JumpIfEqual, 1, 0, X64), new(Answer, 0, 0, Kill),
             new(Load, 0, 0, CallNumber), new(JumpIfAtLeast, 0, 1, NumbersOfX32), new(Answer, 0, 0, Kill),
-
-            // glibc then makes its threads by clone, whose flags a filter can see.
-            new(JumpIfEqual, 0, 1, Clone3), new(Answer, 0, 0, NoSuchCall),
-            new(JumpIfEqual, 0, 4, Clone), new(Load, 0, 0, FirstArgument), new(JumpIfAnyBit, 1, 0, CloneThread), new(Answer, 0, 0, NotPermitted), new(Answer, 0, 0, Allow),
-
-            // To this process's own threads only: .NET stops them so for a garbage collection, and abort() ends the process so.
-            new(JumpIfEqual, 0, 4, TgKill), new(Load, 0, 0, FirstArgument), new(JumpIfEqual, 1, 0, (uint)Environment.ProcessId), new(Answer, 0, 0, NotPermitted), new(Answer, 0, 0, Allow),
-            new(JumpIfEqual, 0, 4, Open), new(Load, 0, 0, FirstArgument + 8), new(JumpIfAnyBit, 0, 1, Writing), new(Answer, 0, 0, NotPermitted), new(Answer, 0, 0, Allow),
-            new(JumpIfEqual, 0, 4, OpenAt), new(Load, 0, 0, FirstArgument + 16), new(JumpIfAnyBit, 0, 1, Writing), new(Answer, 0, 0, NotPermitted), new(Answer, 0, 0, Allow),
         };
-        foreach (var call in Refused)
+
+        // Threads, not processes. Of clone3 a filter cannot see the flags; glibc does without it.
+        Case(Clone, Argument(0), new(JumpIfAnyBit, 1, 0, CloneThread), new(Answer, 0, 0, NotPermitted), new(Answer, 0, 0, Allow));
+
+        // To this process's own threads only: .NET stops them so for a garbage collection, and abort() ends the process so.
+        Case(TgKill, Argument(0), new(JumpIfEqual, 1, 0, (uint)Environment.ProcessId), new(Answer, 0, 0, NotPermitted), new(Answer, 0, 0, Allow));
+        Case(Open, Argument(1), new(JumpIfAnyBit, 0, 1, Writing), new(Answer, 0, 0, NotPermitted), new(Answer, 0, 0, Allow));
+        Case(OpenAt, Argument(2), new(JumpIfAnyBit, 0, 1, Writing), new(Answer, 0, 0, NotPermitted), new(Answer, 0, 0, Allow));
+
+        // Asked, not set: its third argument is what is to be set, or null.
+        Case(ResourceLimits, Argument(2), new(JumpIfEqual, 1, 0, 0), new(Answer, 0, 0, NotPermitted), new(Load, 0, 0, FirstArgument + 16 + HighHalf), new(JumpIfEqual, 1, 0, 0), new(Answer, 0, 0, NotPermitted), new(Answer, 0, 0, Allow));
+        Case(FileControl, Argument(1), new(JumpIfAtLeast, 0, 2, FirstFileCommandBeyond), new(JumpIfEqual, 1, 0, DuplicateCloseOnExec), new(JumpIfEqual, 0, 1, GetSeals), new(Answer, 0, 0, Allow), new(Answer, 0, 0, NotPermitted));
+        Case(IoControl, [Argument(1), .. TerminalQuestions.SelectMany(question => new Instruction[] { new(JumpIfEqual, 0, 1, question), new(Answer, 0, 0, Allow) }), new(Answer, 0, 0, NoTerminal)]);
+        foreach (var call in Free)
         {
-            filter.Add(new Instruction(JumpIfEqual, 0, 1, call));
-            filter.Add(new Instruction(Answer, 0, 0, NotPermitted));
+            Case(call, new Instruction(Answer, 0, 0, Allow));
         }
 
-        filter.Add(new Instruction(Answer, 0, 0, Allow));
+        filter.Add(new Instruction(Answer, 0, 0, NoSuchCall));
         return [.. filter];
+
+        void Case(uint call, params Instruction[] answer)
+        {
+            filter.Add(new Instruction(JumpIfEqual, 0, (byte)answer.Length, call));
+            filter.AddRange(answer);
+        }
+
+        static Instruction Argument(uint index) => new(Load, 0, 0, FirstArgument + (8 * index));
     }
 
     private static void Set(int limit, ulong value)

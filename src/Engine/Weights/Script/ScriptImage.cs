@@ -13,6 +13,7 @@ internal sealed partial class ScriptImage : IDisposable
     private const int AllowSealing = 2;
     private const int AddSeals = 1033;
     private const int SealSealShrinkGrowWrite = 1 | 2 | 4 | 8;
+    private const int Piece = 1 << 20;
 
     private readonly SafeFileHandle _file;
 
@@ -27,7 +28,28 @@ internal sealed partial class ScriptImage : IDisposable
     /// <summary>Makes one of an archive.</summary>
     /// <param name="archive">It; every tensor is read, and checked against its CRC-32.</param>
     /// <exception cref="EngineException">The file is damaged, or there is no room for it.</exception>
-    public static ScriptImage Of(ScriptArchive archive)
+    public static ScriptImage Of(ScriptArchive archive) => Make(archive.Length, archive.Write);
+
+    /// <summary>Copies a file, so that what was looked at is what is read after.</summary>
+    /// <param name="source">It; not disposed.</param>
+    /// <param name="seen">Is given all of it, piece by piece.</param>
+    /// <exception cref="EngineException">The file cannot be read, or there is no room for it.</exception>
+    public static ScriptImage CopyOf(ByteSource source, Action<ReadOnlySpan<byte>> seen) => Make(source.Length, stream =>
+    {
+        var piece = new byte[(int)Math.Min(Piece, source.Length)];
+        for (var at = 0L; at < source.Length; at += piece.Length)
+        {
+            var part = piece.AsSpan(0, (int)Math.Min(piece.Length, source.Length - at));
+            source.ReadExactly(part, at);
+            seen(part);
+            stream.Write(part);
+        }
+    });
+
+    /// <summary>Its bytes, for as long as this is there.</summary>
+    public ByteSource Read() => ByteSource.Of(_file);
+
+    private static ScriptImage Make(long length, Action<Stream> write)
     {
         SafeFileHandle? file = null;
         try
@@ -36,15 +58,15 @@ internal sealed partial class ScriptImage : IDisposable
             file = number >= 0 ? new SafeFileHandle(number, ownsHandle: true) : throw new IOException(Marshal.GetLastPInvokeErrorMessage());
             using (var stream = new FileStream(new SafeFileHandle(number, ownsHandle: false), FileAccess.Write, bufferSize: 1 << 16))
             {
-                archive.Write(stream);
+                write(stream);
             }
 
-            return fcntl(number, AddSeals, SealSealShrinkGrowWrite) == 0 ? new ScriptImage(file, archive.Length) : throw new IOException(Marshal.GetLastPInvokeErrorMessage());
+            return fcntl(number, AddSeals, SealSealShrinkGrowWrite) == 0 ? new ScriptImage(file, length) : throw new IOException(Marshal.GetLastPInvokeErrorMessage());
         }
         catch (IOException exception)
         {
             file?.Dispose();
-            throw new EngineException(EngineError.ResourceExhausted, "SCRIPT_NO_ROOM", $"there is no room for the {archive.Length:N0} bytes of the TorchScript file in the server's memory", exception);
+            throw new EngineException(EngineError.ResourceExhausted, "SCRIPT_NO_ROOM", $"there is no room for the {length:N0} bytes of the TorchScript file in the server's memory", exception);
         }
         catch
         {

@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using System.Text.RegularExpressions;
 using Sconce.Engine.Catalog;
 using Sconce.Engine.Modules;
 using Sconce.Engine.Tensors;
@@ -12,15 +13,21 @@ namespace Sconce.Engine.Weights.Script;
 /// Stands in our tree for a TorchScript module, and for each module within it: the same tensors under the same names, so that conversions, loads and optimizers change what its code computes with. The code calls
 /// its parts inside libtorch, where no hook sees it; each part can be called from outside.
 /// </summary>
-internal sealed class ScriptNode : ModuleNode
+internal sealed partial class ScriptNode : ModuleNode
 {
-    private const string Forwarding = "forward";
+    /// <summary>The method that a call is of, where nothing else is said.</summary>
+    public const string Forwarding = "forward";
+
+    private const string Answers = "tensors, numbers, None, and tuples and lists of them, which can be answered";
 
     private readonly jit.ScriptModule? _module;
     private readonly IReadOnlyList<ScriptInput> _inputs = [];
     private readonly ScriptNode _whole;
     private readonly bool _hasForward;
     private readonly string _class;
+
+    // Copies of it are made of the file.
+    private readonly ScriptFile? _used;
 
     private ScriptNode(NodeOrigin origin, jit.ScriptModule? module, ScriptFile file, string? type, ScriptNode? whole, Dictionary<nint, Tensor> tensors)
         : base(origin)
@@ -31,6 +38,11 @@ internal sealed class ScriptNode : ModuleNode
         var methods = program.Methods(type);
         _hasForward = methods.Any(method => method.Name == Forwarding);
         _inputs = methods.FirstOrDefault(method => method.Name == Forwarding).Inputs ?? [];
+        if (module is not null && whole is null)
+        {
+            _used = file.Use() ?? throw new InvalidOperationException($"the TorchScript file {file.Name} is gone");
+        }
+
         Inputs = [.. _inputs.Where(input => input.CanBeGiven || !input.HasDefault).Select(NameOf)];
         Methods = [.. methods.Where(method => method.Name != Forwarding && method.Inputs.All(input => input.CanBeGiven || input.HasDefault)).Select(method => Callable(method.Name, method.Inputs))];
         if (module is null)
@@ -138,6 +150,7 @@ internal sealed class ScriptNode : ModuleNode
     {
         base.Dispose(disposing);
         _module?.Dispose();
+        _used?.Dispose();
     }
 
     private static InputName NameOf(ScriptInput input) => new(input.Name, input.HasDefault || input.TakesNone);
@@ -183,30 +196,75 @@ internal sealed class ScriptNode : ModuleNode
     private TensorTree Call(string name, IReadOnlyList<ScriptInput> inputs, IReadOnlyList<TensorTree> values, CallContext context)
     {
         var given = new List<object?>(inputs.Count);
-        var at = 0;
-        foreach (var input in inputs)
-        {
-            var value = input.CanBeGiven || !input.HasDefault ? values[at++] : TensorTree.None;
-            if (value.IsNone && input.HasDefault && values.Skip(at).All(later => later.IsNone))
-            {
-                // libtorch fills in what is left out at the end.
-                break;
-            }
-
-            given.Add(ToArgument(input, value, context));
-        }
-
-        var number = File.Watch?.Begin($"{name} of {Display(context.Path)} of {EngineException.Quote(Owner)}, the TorchScript file {EngineException.Quote(File.Name)},");
         try
         {
-            return ToTree(_module!.invoke(name, [.. given]), context);
+            var at = 0;
+            foreach (var input in inputs)
+            {
+                var value = input.CanBeGiven || !input.HasDefault ? values[at++] : TensorTree.None;
+                if (value.IsNone && input.HasDefault && values.Skip(at).All(later => later.IsNone))
+                {
+                    // libtorch fills in what is left out at the end.
+                    break;
+                }
+
+                given.Add(ToArgument(input, value, context));
+            }
+
+            using var timed = ScriptWatch.Begin(this, name, context.Path);
+            var output = ToTree(Invoke(name, given, context), context);
+            if (!IsLeaf)
+            {
+                // Its parts are called where nobody counts what they make.
+                context.Made(output, values);
+            }
+
+            return output;
         }
         finally
         {
-            if (number is { } begun)
-            {
-                File.Watch!.End(begun);
-            }
+            given.OfType<Scalar>().ToList().ForEach(scalar => scalar.Dispose());
+        }
+    }
+
+    private object? Invoke(string name, List<object?> given, CallContext context)
+    {
+        try
+        {
+            return Invoke(_module!, name, [.. given]);
+        }
+        catch (NotSupportedException exception)
+        {
+            throw Refuse(context, exception.Message);
+        }
+    }
+
+    /// <summary>Calls a method of a module.</summary>
+    /// <param name="module">It.</param>
+    /// <param name="name">The method.</param>
+    /// <param name="given">Tensors, <see cref="Scalar"/>s, bools and null.</param>
+    /// <exception cref="NotSupportedException">It gave what TorchSharp does not hand over.</exception>
+    /// <exception cref="InvalidOperationException">It failed, for the reason that the message tells.</exception>
+    internal static object? Invoke(jit.ScriptModule module, string name, object?[] given)
+    {
+        try
+        {
+            return module.invoke(name, given);
+        }
+        catch (Exception exception) when (exception is NotImplementedException or ArgumentOutOfRangeException)
+        {
+            // By either, TorchSharp says that it does not know the value's type.
+            throw new NotSupportedException($"gave something else than {Answers}", exception);
+        }
+        catch (ExternalException exception) when (Reason().Match(exception.Message) is { Success: true } reason)
+        {
+            // Without the trace through the code, which is long, and which its author has.
+            throw new InvalidOperationException(reason.Groups[1].Value, exception);
+        }
+        finally
+        {
+            // libtorch has been given where they are, which nothing that the collector sees keeps.
+            GC.KeepAlive(given);
         }
     }
 
@@ -224,30 +282,65 @@ internal sealed class ScriptNode : ModuleNode
 
         if (input.Plain == "Tensor")
         {
-            return tensor;
+            // Others may read what the caller gave, or keep it: what changes its input changes a copy.
+            return File.IsStateful ? tensor.clone() : tensor;
         }
 
         var isFloat = tensor.is_floating_point();
-        return tensor.numel() != 1 || tensor.is_complex() || (isFloat && input.Plain is "int" or "bool")
-            ? throw Refuse(context, $"takes a {input.Type} as {EngineException.Quote(input.Name)}: a tensor of one such number; it was given {CallFailure.Describe(tensor)}")
-            : input.Plain switch
-            {
-                "bool" => tensor.to(ScalarType.Bool).item<bool>(),
-                "int" => tensor.to(ScalarType.Int64).item<long>(),
-                _ => tensor.to(ScalarType.Float64).item<double>(),
-            };
+        if (tensor.numel() != 1 || tensor.is_complex() || (isFloat && input.Plain is "int" or "bool"))
+        {
+            throw Refuse(context, $"takes a {input.Type} as {EngineException.Quote(input.Name)}: a tensor of one such number; it was given {CallFailure.Describe(tensor)}");
+        }
+
+        // A Scalar that is ours: of a number of .NET, TorchSharp makes one, gives libtorch its address and forgets it, so that the collector may free it before libtorch reads it.
+        return input.Plain switch
+        {
+            "bool" => (object)tensor.to(ScalarType.Bool).item<bool>(),
+            "int" => tensor.to(ScalarType.Int64).item<long>().ToScalar(),
+            "number" when !isFloat => tensor.to(ScalarType.Int64).item<long>().ToScalar(),
+            _ => tensor.to(ScalarType.Float64).item<double>().ToScalar(),
+        };
     }
 
     private TensorTree ToTree(object? value, CallContext context) => value switch
     {
         null => TensorTree.None,
-        Tensor tensor => TensorTree.Of(IsKept(tensor) ? tensor.alias() : tensor),
-        Scalar scalar => TensorTree.Of(scalar.Type == ScalarType.Bool ? torch.tensor(scalar.ToBoolean()) : scalar.Type is ScalarType.Float16 or ScalarType.BFloat16 or ScalarType.Float32 or ScalarType.Float64 ? torch.tensor(scalar.ToDouble()) : torch.tensor(scalar.ToInt64())),
+        Tensor tensor => TensorTree.Of(Checked(IsKept(tensor) ? tensor.alias() : tensor, context)),
+        Scalar scalar => TensorTree.Of(ToTensor(scalar)),
         System.Runtime.CompilerServices.ITuple tuple => TensorTree.Tuple([.. Enumerable.Range(0, tuple.Length).Select(i => ToTree(tuple[i], context))]),
         System.Collections.IEnumerable list and not string => TensorTree.Tuple([.. list.Cast<object?>().Select(item => ToTree(item, context))]),
-        _ => throw Refuse(context, $"gave a {value.GetType().Name}; tensors, numbers, and tuples and lists of them can be answered"),
+        _ => throw Refuse(context, $"gave a {value.GetType().Name}; expected {Answers}"),
     };
+
+    // What is done with a tensor of a device, a layout or a dtype that the server does not have ends the process.
+    private Tensor Checked(Tensor tensor, CallContext context)
+    {
+        if (tensor.device_type != DeviceType.CPU || tensor.is_sparse)
+        {
+            throw Refuse(context, $"gave a {(tensor.is_sparse ? "sparse" : "dense")} tensor on device {tensor.device_type}; dense ones on the server's device can be answered");
+        }
+
+        _ = tensor.dtype.ToElementType();
+        return tensor;
+    }
+
+    private static Tensor ToTensor(Scalar scalar)
+    {
+        using (scalar)
+        {
+            return scalar.Type switch
+            {
+                ScalarType.Bool => torch.tensor(scalar.ToBoolean()),
+                ScalarType.Float16 or ScalarType.BFloat16 or ScalarType.Float32 or ScalarType.Float64 => torch.tensor(scalar.ToDouble()),
+                ScalarType.ComplexFloat32 or ScalarType.ComplexFloat64 => torch.tensor(scalar.ToComplexFloat64()),
+                _ => torch.tensor(scalar.ToInt64()),
+            };
+        }
+    }
 
     // What the module keeps must outlive the answer; what it gives may be a wrapper of its own over the same tensor.
     private bool IsKept(Tensor tensor) => ModuleTree.Walk(_whole).Any(at => at.Node.Parameters.Any(p => ReferenceEquals(p.Parameter, tensor)) || at.Node.Buffers.Any(b => ReferenceEquals(b.Tensor, tensor)));
+
+    [GeneratedRegex(@"\nTraceback of TorchScript.*\n(?:[A-Za-z_.]+: )(\S.*)\z", RegexOptions.Singleline)]
+    private static partial Regex Reason();
 }

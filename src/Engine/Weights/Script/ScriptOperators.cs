@@ -20,11 +20,12 @@ internal sealed partial class ScriptOperators
     private static readonly (FrozenSet<string> Known, FrozenSet<string> Allowed) Default = Read();
 
     private readonly FrozenSet<string> _allowed;
+    private readonly FrozenSet<string> _added;
 
-    private ScriptOperators(FrozenSet<string> allowed) => _allowed = allowed;
+    private ScriptOperators(FrozenSet<string> added) => (_allowed, _added) = (added.Count == 0 ? Default.Allowed : Default.Allowed.Concat(added).ToFrozenSet(StringComparer.Ordinal), added);
 
     /// <summary>Those of this server alone.</summary>
-    public static ScriptOperators Standard { get; } = new(Default.Allowed);
+    public static ScriptOperators Standard { get; } = new(FrozenSet<string>.Empty);
 
     /// <summary>Those of this server and of its operator.</summary>
     /// <param name="more">Qualified names, e.g. <c>aten::empty</c>.</param>
@@ -34,7 +35,7 @@ internal sealed partial class ScriptOperators
         var added = more.Select(name => name.Trim()).ToList();
         return added.Find(name => !Qualified().IsMatch(name)) is { } odd
             ? throw EngineException.Invalid(ScriptErrors.OperatorsSetting, $"names {EngineException.Quote(odd)}; an operator is named as its namespace, two colons and its name without an overload, e.g. \"aten::empty\"", "BAD_OPERATOR_NAME")
-            : new ScriptOperators(Default.Allowed.Concat(added).ToFrozenSet(StringComparer.Ordinal));
+            : new ScriptOperators(added.ToFrozenSet(StringComparer.Ordinal));
     }
 
     /// <summary>The same of a setting.</summary>
@@ -45,6 +46,11 @@ internal sealed partial class ScriptOperators
     /// <param name="space">Its namespace.</param>
     /// <param name="name">Its name, without an overload.</param>
     public bool Allows(string space, string name) => _allowed.Contains($"{space}::{name}");
+
+    /// <summary>Whether the server's operator allows an operator by name, whatever else is said of it.</summary>
+    /// <param name="space">Its namespace.</param>
+    /// <param name="name">Its name, without an overload.</param>
+    public bool Adds(string space, string name) => _added.Contains($"{space}::{name}");
 
     /// <summary>
     /// Whether a tensor has a method of this name: libtorch looks for an operator of the <c>aten</c> namespace where a type has no method of its own, so that a name

@@ -25,6 +25,9 @@ internal sealed class ScriptRules(IReadOnlyDictionary<string, ScriptUnit> units,
         "rpc_remote", "rpc_sync", "try", "with", "yield",
     ];
 
+    // Of two ints, these divide by zero where zero is given, which ends the process; of tensors, they do not. The code does not tell which it is.
+    private static readonly HashSet<string> Divides = ["remainder", "__round_to_zero_floordiv"];
+
     // Properties of tensors that are no operators of the aten namespace.
     private static readonly HashSet<string> Properties = ["H", "T", "device", "dtype", "imag", "is_cpu", "is_cuda", "is_quantized", "is_sparse", "itemsize", "layout", "mH", "mT", "nbytes", "ndim", "real", "requires_grad", "shape"];
 
@@ -210,7 +213,11 @@ internal sealed class ScriptRules(IReadOnlyDictionary<string, ScriptUnit> units,
         }
 
         var name = line.At(at + 1).Text;
-        if (!operators.Allows(space, name))
+        if (Divides.Contains(name) && !operators.Adds(space, name) && !HasLiteralDivisor(line, at + 2))
+        {
+            _refused.Add(new ScriptUse($"{space}::{name} by something else than a literal, which may be zero,", file, line.At(at + 1).Line));
+        }
+        else if (!operators.Allows(space, name))
         {
             _refused.Add(new ScriptUse($"{space}::{name}", file, line.At(at + 1).Line));
         }
@@ -222,9 +229,25 @@ internal sealed class ScriptRules(IReadOnlyDictionary<string, ScriptUnit> units,
         return at + 2;
     }
 
+    // (…, 7): a number above zero stands alone behind the last comma.
+    private static bool HasLiteralDivisor(ScriptLine line, int at)
+    {
+        var (depth, end) = (0, at);
+        for (; end < line.Tokens.Length; end++)
+        {
+            depth += line.At(end).Is('(') || line.At(end).Is('[') || line.At(end).Is('{') ? 1 : line.At(end).Is(')') || line.At(end).Is(']') || line.At(end).Is('}') ? -1 : 0;
+            if (depth == 0)
+            {
+                break;
+            }
+        }
+
+        return line.At(at).Is('(') && line.At(end - 1).Kind == ScriptTokenKind.Number && line.At(end - 2).Is(',') && line.At(end - 1).Text.Any(c => c is >= '1' and <= '9');
+    }
+
     private void CheckMember(string name, string file, int line)
     {
-        var isAllowed = operators.Allows("aten", name) || (!ScriptOperators.IsTensorMethod(name) && (_members.Contains(name) || Properties.Contains(name)));
+        var isAllowed = !(Divides.Contains(name) && !operators.Adds("aten", name)) && (operators.Allows("aten", name) || (!ScriptOperators.IsTensorMethod(name) && (_members.Contains(name) || Properties.Contains(name))));
         if (!isAllowed)
         {
             _refused.Add(new ScriptUse(ScriptOperators.IsTensorMethod(name) ? $"aten::{name}" : $".{name}", file, line));

@@ -7,7 +7,7 @@ using System.Text.Json;
 namespace Sconce.Engine.Weights.Script;
 
 /// <summary>
-/// Loads, and runs once where there is an example, a TorchScript file in a process that may do nothing else and is then gone: what a file does to libtorch (endless loops, crashes, all memory) it does
+/// Loads and runs a TorchScript file in a process that may do nothing else and is then gone: what a file does to libtorch (endless loops, crashes, all memory) it does
 /// there. See <see cref="Confinement"/> for what that process is denied.
 /// </summary>
 /// <param name="start">Gives this program's command line with these arguments; see <see cref="Command"/>.</param>
@@ -37,10 +37,10 @@ internal sealed class ScriptTrial(Func<IReadOnlyList<string>, ProcessStartInfo> 
 
     /// <summary>Tries a file.</summary>
     /// <param name="image">It.</param>
-    /// <param name="examples">What forward is given; none only loads it.</param>
+    /// <param name="examples">What forward is given; null only loads it.</param>
     /// <param name="cancel">Ends the process.</param>
     /// <exception cref="EngineException">It failed: the message says at what.</exception>
-    public async Task RunAsync(ScriptImage image, IReadOnlyList<ScriptExample> examples, CancellationToken cancel = default)
+    public async Task RunAsync(ScriptImage image, IReadOnlyList<ScriptExample>? examples, CancellationToken cancel = default)
     {
         var seconds = (int)Math.Min(Math.Ceiling(time.TotalSeconds), int.MaxValue);
         using var process = Start([ScriptTrialProcess.Verb, image.Path, memory.ToString(CultureInfo.InvariantCulture), seconds.ToString(CultureInfo.InvariantCulture), JsonSerializer.Serialize(examples)]);
@@ -85,7 +85,8 @@ internal sealed class ScriptTrial(Func<IReadOnlyList<string>, ProcessStartInfo> 
     {
         6 => "SIGABRT: libtorch gave up, or there was no memory left",
         7 => "SIGBUS",
-        9 => "SIGKILL: its processor time ran out, or the host's memory did",
+        8 => "SIGFPE: it divided an integer by zero",
+        9 => $"SIGKILL: its processor time ran out, which {TimeSetting} allows too, or the host's memory did",
         11 => "SIGSEGV: it crashed in native code",
         24 => $"SIGXCPU: it used more processor time than {TimeSetting}",
         25 => "SIGXFSZ: it wrote to a file",

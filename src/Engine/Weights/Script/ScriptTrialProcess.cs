@@ -1,13 +1,13 @@
 using System.Globalization;
 using System.Text.Json;
 using Sconce.Engine.Execution;
-using Sconce.Engine.Tensors;
+using Sconce.Engine.Modules;
 using static TorchSharp.torch;
 
 namespace Sconce.Engine.Weights.Script;
 
 /// <summary>
-/// The throw-away process that loads a TorchScript file before the server does. It is this same program, started with <see cref="Verb"/>: a program that hosts the engine and allows TorchScript must call
+/// The throw-away process that loads and runs a TorchScript file before the server does. It is this same program, started with <see cref="Verb"/>: a program that hosts the engine and allows TorchScript must call
 /// <see cref="Run"/> with the arguments after the verb, and nothing else, when it is started so.
 /// </summary>
 public static class ScriptTrialProcess
@@ -15,7 +15,7 @@ public static class ScriptTrialProcess
     /// <summary>The first argument of the program's command line.</summary>
     public const string Verb = "script-trial";
 
-    /// <summary>Exit code: the file was loaded, and run where there was an example.</summary>
+    /// <summary>Exit code: the file was loaded and run.</summary>
     internal const int Passed = 0;
 
     /// <summary>Exit code: libtorch refused the file or the example; standard error tells why.</summary>
@@ -53,7 +53,7 @@ public static class ScriptTrialProcess
     {
         try
         {
-            var examples = JsonSerializer.Deserialize<ScriptExample[]>(inputs)!;
+            var examples = JsonSerializer.Deserialize<ScriptExample[]>(inputs);
             TorchLibrary.Load(intraOpThreads: 1);
 
             // Everything that is read lazily is read before the limits: libtorch's own tables, and the code of what comes.
@@ -74,13 +74,11 @@ public static class ScriptTrialProcess
                 return Unconfined;
             }
 
-            using var quiet = no_grad();
             using var module = jit.load(path);
-            module.eval();
-            if (examples.Length > 0)
+            if (examples is not null)
             {
-                var values = examples.Select(example => (object)ones(example.Shape, dtype: Enum.Parse<ElementType>(example.Type).ToScalarType())).ToArray();
-                _ = module.invoke("forward", values);
+                RunAsServed(module, examples);
+                RunAsTrained(module, examples);
             }
 
             Console.Out.WriteLine("passed");
@@ -89,10 +87,51 @@ public static class ScriptTrialProcess
         catch (Exception exception)
         {
             // Whatever it was, it ends this process only, and its first lines are what the caller is told.
-            Console.Error.WriteLine(exception.Message);
+            Console.Error.WriteLine(exception is NotSupportedException ? $"forward {exception.Message}" : CallFailure.Cause(exception));
             return Failed;
         }
     }
+
+    // Twice: libtorch rewrites the code after it has seen it run, and runs something else then.
+    private static void RunAsServed(jit.ScriptModule module, ScriptExample[] examples)
+    {
+        using var quiet = no_grad();
+        module.eval();
+        for (var i = 0; i < 2; i++)
+        {
+            using var scope = NewDisposeScope();
+            var values = Array.ConvertAll(examples, example => example.Value());
+            _ = ScriptNode.Invoke(module, ScriptNode.Forwarding, values);
+        }
+    }
+
+    // Not every module can be trained, or with such an example (BatchNorm takes no batch of one): an error is none of the file, a crash or an endless loop is.
+    private static void RunAsTrained(jit.ScriptModule module, ScriptExample[] examples)
+    {
+        try
+        {
+            using var scope = NewDisposeScope();
+            module.train();
+            var values = Array.ConvertAll(examples, example => example.Value());
+            var outputs = Tensors(ScriptNode.Invoke(module, ScriptNode.Forwarding, values)).Where(tensor => tensor.requires_grad).ToList();
+            if (outputs.Count > 0)
+            {
+                autograd.backward(outputs, [.. outputs.Select(output => ones_like(output))], false);
+            }
+        }
+        catch (Exception exception) when (CallFailure.IsNative(exception))
+        {
+            // As said.
+        }
+    }
+
+    private static IEnumerable<Tensor> Tensors(object? value) => value switch
+    {
+        Tensor tensor => [tensor],
+        System.Runtime.CompilerServices.ITuple tuple => Enumerable.Range(0, tuple.Length).SelectMany(i => Tensors(tuple[i])),
+        System.Collections.IEnumerable list and not string => list.Cast<object?>().SelectMany(Tensors),
+        _ => [],
+    };
 
     private static void EndWithParent()
     {
@@ -116,8 +155,3 @@ public static class ScriptTrialProcess
         watch.Start();
     }
 }
-
-/// <summary>An input that a trial gives to forward: ones.</summary>
-/// <param name="Type">Its element type, by the name of <see cref="ElementType"/>.</param>
-/// <param name="Shape">Its shape.</param>
-internal sealed record ScriptExample(string Type, long[] Shape);

@@ -4,14 +4,15 @@ using System.Diagnostics;
 namespace Sconce.Engine.Weights.Script;
 
 /// <summary>
-/// Sees calls of TorchScript modules that outlive the operator's limit: a loop in native code cannot be stopped, and holds its lane and its module for ever, so the process must end for its supervisor.
+/// Sees calls of TorchScript modules, and backwards through them, that outlive the operator's limit: a loop in native code cannot be stopped, and holds its lane and its module for ever, so the process must end
+/// for its supervisor.
 /// </summary>
 internal sealed class ScriptWatch : IDisposable
 {
     private static readonly TimeSpan Least = TimeSpan.FromMilliseconds(10);
     private static readonly TimeSpan Most = TimeSpan.FromSeconds(1);
 
-    private readonly ConcurrentDictionary<long, (long Start, string What)> _calls = new();
+    private readonly ConcurrentDictionary<long, (long Start, string Doing, ScriptNode Node, string Path)> _calls = new();
     private readonly TimeSpan _limit;
     private readonly ITimer _timer;
     private long _last;
@@ -31,30 +32,40 @@ internal sealed class ScriptWatch : IDisposable
     /// <summary>Is told, once, of the first call that outlived the limit.</summary>
     public Action<string>? Overdue { get; set; }
 
-    /// <summary>Begins a call.</summary>
-    /// <param name="what">Names module and file.</param>
-    /// <returns>Its number, for <see cref="End"/>.</returns>
-    public long Begin(string what)
-    {
-        var number = Interlocked.Increment(ref _last);
-        _calls[number] = (Stopwatch.GetTimestamp(), what);
-        return number;
-    }
+    /// <summary>Calls that run now.</summary>
+    public int Running => _calls.Count;
 
-    /// <summary>Ends a call.</summary>
-    public void End(long number) => _ = _calls.TryRemove(number, out _);
+    /// <summary>Times something that a TorchScript module does, until what is returned is disposed.</summary>
+    /// <param name="node">The module, or a part of it; null times nothing.</param>
+    /// <param name="doing">What it does, for people: <c>forward</c>.</param>
+    /// <param name="path">Where it is in the module that is hosted.</param>
+    public static Timed Begin(ScriptNode? node, string doing, string path = "") => node?.File.Watch is { } watch ? new Timed(watch, watch.Add(node, doing, path)) : default;
 
     /// <inheritdoc/>
     public void Dispose() => _timer.Dispose();
 
+    private long Add(ScriptNode node, string doing, string path)
+    {
+        var number = Interlocked.Increment(ref _last);
+        _calls[number] = (Stopwatch.GetTimestamp(), doing, node, path);
+        return number;
+    }
+
     private void Look()
     {
-        foreach (var (_, (start, what)) in _calls)
+        foreach (var (_, (start, doing, node, path)) in _calls)
         {
             if (Stopwatch.GetElapsedTime(start) > _limit && Overdue is { } tell && Interlocked.Exchange(ref _told, 1) == 0)
             {
-                tell(what);
+                tell($"{doing} of {node.Display(path)} of {EngineException.Quote(node.Owner)}, the TorchScript file {EngineException.Quote(node.File.Name)},");
             }
         }
+    }
+
+    /// <summary>Something that is timed.</summary>
+    public readonly struct Timed(ScriptWatch? watch, long number) : IDisposable
+    {
+        /// <summary>It has ended.</summary>
+        public void Dispose() => _ = watch?._calls.TryRemove(number, out _);
     }
 }

@@ -1,4 +1,3 @@
-using System.Text;
 using Sconce.Engine.Tests.Weights.TorchZip;
 using Sconce.Engine.Weights.Script;
 using Sconce.Engine.Weights.TorchZip;
@@ -94,15 +93,5 @@ public sealed class ScriptArchiveTests
         var record = ZipDirectory.Read(new MemorySource(bytes)).Values.First(one => one.Name.EndsWith("data/2", StringComparison.Ordinal));
         bytes[record.Offset] ^= 1;
         Assert.Equal("CRC_MISMATCH", Assert.Throws<EngineException>(() => ScriptFiles.Rewritten(bytes)).Reason);
-    }
-
-    [Theory]
-    [InlineData("__torch__.torch.classes.quantized")]
-    [InlineData("torch.distributed.rpc")]
-    public void Objects_of_native_classes_are_refused(string name)
-    {
-        var records = ScriptFiles.Records(ScriptFiles.Bytes("traced.pt"));
-        records["data.pkl"] = [.. records["data.pkl"], .. Encoding.ASCII.GetBytes(name)];
-        Assert.Equal("SCRIPT_OPERATOR_REFUSED", ScriptFiles.Refused(ScriptFiles.Of(records)).Reason);
     }
 }

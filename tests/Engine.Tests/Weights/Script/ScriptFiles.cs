@@ -10,7 +10,7 @@ namespace Sconce.Engine.Tests.Weights.Script;
 /// <summary>TorchScript files that real PyTorch wrote, and what they compute; tests/fixtures-generator/script_files.py writes both.</summary>
 internal static class ScriptFiles
 {
-    public static readonly string[] Good = ["scripted.pt", "traced.pt", "lstm.pt", "attention.pt", "half.pt"];
+    public static readonly string[] Good = ["scripted.pt", "traced.pt", "lstm.pt", "attention.pt", "half.pt", "containers.pt"];
 
     private static readonly JsonElement Expected = JsonDocument.Parse(File.ReadAllBytes(PathOf("expected.json"))).RootElement;
 

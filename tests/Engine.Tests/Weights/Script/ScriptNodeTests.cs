@@ -2,6 +2,7 @@ using Sconce.Engine.Catalog;
 using Sconce.Engine.Modules;
 using Sconce.Engine.Tensors;
 using Sconce.Engine.Tests.Weights.TorchZip;
+using Sconce.Engine.Training;
 using Sconce.Engine.Weights.Script;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -157,6 +158,76 @@ public sealed class ScriptNodeTests : IDisposable
         Assert.Equal("SCRIPT_PART", Assert.Throws<EngineException>(() => ModuleCopy.DeepCopy(tree, "block")).Reason);
     }
 
+    [Theory]
+    [InlineData("forward")]
+    [InlineData("a backward")]
+    public void What_outlives_the_limit_is_told_by_what_it_is_and_whose(string doing)
+    {
+        using var watch = new ScriptWatch(TimeSpan.FromMilliseconds(1), TimeProvider.System);
+        using var told = new ManualResetEventSlim();
+        var call = "";
+        watch.Overdue = what =>
+        {
+            call = what;
+            told.Set();
+        };
+        var tree = Load("scripted.pt", watch);
+        ScriptNode.SetOwner(tree.Root, "mine");
+        if (doing == "forward")
+        {
+            using var timed = ScriptWatch.Begin(tree.Script, doing, "block");
+            Assert.True(told.Wait(TimeSpan.FromMinutes(2)));
+        }
+        else
+        {
+            // What all backwards of hosted modules go through.
+            Gradients.Backward(tree, reset: false, () => Assert.True(told.Wait(TimeSpan.FromMinutes(2))), exception => throw exception).Dispose();
+        }
+
+        Assert.StartsWith(doing, call, StringComparison.Ordinal);
+        Assert.Contains("\"mine\"", call, StringComparison.Ordinal);
+        Assert.Contains("\"scripted.pt\"", call, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Calls_that_end_are_not_told()
+    {
+        using var watch = new ScriptWatch(TimeSpan.FromMinutes(5), TimeProvider.System) { Overdue = what => Assert.Fail(what) };
+        var tree = Load("scripted.pt", watch);
+        _ = Run(tree, Inputs("scripted.pt"));
+        Assert.Equal(0, watch.Running);
+    }
+
+    [Fact]
+    public void What_changes_its_input_changes_a_copy_of_it()
+    {
+        var tree = Load(ScriptFiles.With("return torch.add_(x, 1)"));
+        var x = ones(2);
+        Close(ones(2) * 2, Run(tree, x));
+        Close(ones(2), x);
+    }
+
+    [Theory]
+    [InlineData("return torch.to(x, torch.device(\"meta\"))", "Tensor", "META")]
+    [InlineData("return {\"a\": x}", "Dict[str, Tensor]", "gave something else than tensors")]
+    [InlineData("return \"text\"", "str", "gave something else than tensors")]
+    [InlineData("return torch.to(x, 8)", "Tensor", "dtype")]
+    public void What_cannot_be_answered_is_an_error(string forward, string type, string message)
+    {
+        var file = ScriptFiles.Records(ScriptFiles.With(forward));
+        file["code/__torch__.py"] = System.Text.Encoding.UTF8.GetBytes(System.Text.Encoding.UTF8.GetString(file["code/__torch__.py"]).Replace("-> Tensor:", $"-> {type}:", StringComparison.Ordinal));
+        var tree = Load(ScriptFiles.Of(file));
+        Assert.Contains(message, Assert.Throws<EngineException>(() => Run(tree, ones(2))).Message, StringComparison.OrdinalIgnoreCase);
+    }
+
+    [Fact]
+    public void An_error_in_the_code_is_told_without_the_way_to_it()
+    {
+        var error = Assert.Throws<EngineException>(() => Run(Load("scripted.pt"), ones(2, 9)));
+        Assert.DoesNotContain("Traceback", error.Message, StringComparison.Ordinal);
+        Assert.Contains("mat1 and mat2 shapes cannot be multiplied", error.Message, StringComparison.Ordinal);
+    }
+
     private static Tensor[] Inputs(string name) => [.. ScriptFiles.ExpectedOf(name).GetProperty("inputs").EnumerateArray().Select(input => ScriptFiles.Value(input))];
 
     private static Tensor Run(ModuleTree tree, params Tensor[] inputs) => Run(tree.Root, inputs);
@@ -172,10 +243,12 @@ public sealed class ScriptNodeTests : IDisposable
     private static void Close(Tensor expected, Tensor actual) =>
         Assert.True(actual.to(ScalarType.Float32).allclose(expected.to(ScalarType.Float32), 1e-4, 1e-5), $"expected {expected.str()}, got {actual.str()}");
 
-    private ModuleTree Load(string name)
+    private ModuleTree Load(string name, ScriptWatch? watch = null) => Load(ScriptFiles.Bytes(name), name, watch);
+
+    private ModuleTree Load(byte[] bytes, string name = "made.pt", ScriptWatch? watch = null)
     {
-        using var archive = ScriptArchive.Open(new MemorySource(ScriptFiles.Bytes(name)), ScriptOperators.Standard);
-        var file = new ScriptFile(name, ScriptImage.Of(archive), archive.Program, archive.IsStateful);
+        using var archive = ScriptArchive.Open(new MemorySource(bytes), ScriptOperators.Standard);
+        var file = new ScriptFile(name, ScriptImage.Of(archive), archive.Program, archive.IsStateful) { Watch = watch };
         _made.Add(file);
         var type = ScriptNode.TypeOf(file);
         var origin = new NodeOrigin(type, ArgumentBinder.Bind(type.Arguments, new Dictionary<string, object?> { ["file"] = name }, type.Name, "spec.args"), ElementType.Float32, [], null);

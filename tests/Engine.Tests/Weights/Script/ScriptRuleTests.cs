@@ -14,6 +14,8 @@ public sealed class ScriptRuleTests
     [InlineData("a = \"torch.save(x, \\\"f\\\") # not code\"\nreturn x")]
     [InlineData("# torch.save\nreturn x")]
     [InlineData("return (x)[0] * -1e-05 + x.shape[0]")]
+    [InlineData("return torch.remainder(torch.add(x, 1), 7)")]
+    [InlineData("return unchecked_cast(Tuple[Tensor, Tensor], x)[0]")]
     public void Pure_code_is_taken(string forward) => Assert.NotEmpty(ScriptFiles.Rewritten(ScriptFiles.With(forward)));
 
     [Theory]
@@ -40,6 +42,15 @@ public sealed class ScriptRuleTests
     [InlineData("import os\nreturn x", "import")]
     [InlineData("return torch.empty([1])", "aten::empty")]
     [InlineData("torch.manual_seed(1)\nreturn x", "aten::manual_seed")]
+    [InlineData("n = torch.size(x, 0)\nreturn torch.remainder(7, n)", "aten::remainder by something else than a literal")]
+    [InlineData("return torch.remainder(7, 0)", "aten::remainder")]
+    [InlineData("return torch.remainder(7, -1)", "aten::remainder")]
+    [InlineData("return torch.remainder(7, (1))", "aten::remainder")]
+    [InlineData("f = torch.remainder\nreturn f(7, 0)", "aten::remainder")]
+    [InlineData("return (7).remainder(x, 3)", "aten::remainder")]
+    [InlineData("return torch.linalg_eigvals(x)", "aten::linalg_eigvals")]
+    [InlineData("return unchecked_cast(__torch__.M, x)", "unchecked_cast to a class")]
+    [InlineData("return unchecked_cast(Optional[__torch__.M], x)", "unchecked_cast to a class")]
     [InlineData("return torch.add(x, torch.add(x,\n  torch.from_file(\"f\")))", "aten::from_file (code/__torch__.py:9)")]
     public void What_is_not_allowed_is_refused_by_name_and_place(string forward, string named)
     {
@@ -48,6 +59,34 @@ public sealed class ScriptRuleTests
         Assert.Contains(named, error.Message, StringComparison.Ordinal);
         Assert.Contains(ScriptErrors.OperatorsSetting, error.Message, StringComparison.Ordinal);
     }
+
+    [Fact]
+    public void The_operator_may_allow_division_by_what_may_be_zero() =>
+        Assert.NotEmpty(ScriptFiles.Rewritten(ScriptFiles.With("n = torch.size(x, 0)\nreturn torch.remainder(7, n)"), ScriptOperators.With("aten::remainder")));
+
+    [Theory]
+    [InlineData("def __len__(self: __torch__.M) -> int:\n  return 2", null)]
+    [InlineData("def __contains__(self: __torch__.M,\n    key: str) -> bool:\n  return torch.__contains__([\"a\"], key)", null)]
+    [InlineData("def __len__(self: __torch__.M) -> int:\n  return len(self)", "def __len__")]
+    [InlineData("def __contains__(self: __torch__.M,\n    key: __torch__.M) -> bool:\n  return __torch__.f(key)", "def __contains__")]
+    [InlineData("def __getitem__(self: __torch__.M,\n    i: int) -> int:\n  return i", "def __getitem__")]
+    public void Special_methods_are_those_of_containers_that_call_nothing(string method, string? refused)
+    {
+        var file = ScriptFiles.With("return x", methods: method);
+        if (refused is null)
+        {
+            Assert.NotEmpty(ScriptFiles.Rewritten(file));
+        }
+        else
+        {
+            Assert.Contains(refused, ScriptFiles.Refused(file).Message, StringComparison.Ordinal);
+        }
+    }
+
+    [Theory]
+    [InlineData("__forward_hooks__ = [\"f\", ]")]
+    [InlineData("__forward_pre_hooks__ = [\"f\", ]")]
+    public void Hooks_are_refused(string attribute) => Assert.Contains("a forward hook", ScriptFiles.Refused(ScriptFiles.With("return x", attribute)).Message, StringComparison.Ordinal);
 
     [Fact]
     public void All_that_is_refused_is_told_at_once()

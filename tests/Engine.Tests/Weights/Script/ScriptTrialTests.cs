@@ -12,14 +12,15 @@ public sealed class ScriptTrialTests
 
     // Loading libtorch alone takes seconds on a busy machine: the limit is for what never ends.
     private static readonly TimeSpan Long = TimeSpan.FromMinutes(3);
-    private static readonly ScriptExample Example = new("Float32", [2, 4]);
+    private static readonly ScriptExample Example = new("Tensor", "Float32", [2, 4]);
 
     [Fact]
     public async Task A_good_file_passes_with_and_without_an_example()
     {
+        Seccomp.Require();
         using var image = Image("scripted.pt");
         await Trial(Long).RunAsync(image, [Example], TestContext.Current.CancellationToken);
-        await Trial(Long).RunAsync(image, [], TestContext.Current.CancellationToken);
+        await Trial(Long).RunAsync(image, null, TestContext.Current.CancellationToken);
     }
 
     [Theory]
@@ -27,6 +28,7 @@ public sealed class ScriptTrialTests
     [InlineData("Huge.pt", "SCRIPT_TRIAL_MEMORY", ScriptTrial.MemorySetting)]
     public async Task What_goes_wrong_is_told(string name, string reason, string message)
     {
+        Seccomp.Require();
         using var image = Image(name);
         var error = await Assert.ThrowsAsync<EngineException>(() => Trial(Long).RunAsync(image, [Example], TestContext.Current.CancellationToken));
         Assert.Equal(reason, error.Reason);
@@ -36,6 +38,8 @@ public sealed class ScriptTrialTests
     [Fact]
     public async Task No_file_is_written()
     {
+        Seccomp.Require();
+
         // It would be refused for the operator that it names; here the process that runs it must hold. aten::save does not look whether it could open its file.
         const string Written = "/tmp/sconce-script-was-here";
         File.Delete(Written);
@@ -52,6 +56,7 @@ public sealed class ScriptTrialTests
     [InlineData("read", "0")]
     public void The_process_can_do_nothing_but_compute(string what, string refused)
     {
+        Seccomp.Require();
         var result = TorchChild.Run(TorchChild.Folder, Long, new Dictionary<string, string> { ["DOTNET_EnableDiagnostics"] = "0" }, "confined", what);
         Assert.Equal((0, refused), (result.ExitCode, result.Output.Trim()));
     }
@@ -59,6 +64,7 @@ public sealed class ScriptTrialTests
     [Fact]
     public async Task What_never_ends_is_ended()
     {
+        Seccomp.Require();
         using var image = Image("Endless.pt");
         var error = await Assert.ThrowsAsync<EngineException>(() => Trial(TimeSpan.FromSeconds(3)).RunAsync(image, [Example], TestContext.Current.CancellationToken));
         Assert.Contains(error.Reason, (string[])["SCRIPT_TRIAL_TIMEOUT", "SCRIPT_TRIAL_CRASHED"]);
@@ -70,13 +76,25 @@ public sealed class ScriptTrialTests
     {
         using var image = Image("traced.pt");
         var crash = new ScriptTrial(_ => new ProcessStartInfo("sh", ["-c", "kill -SEGV $$"]), Memory, Long);
-        var error = await Assert.ThrowsAsync<EngineException>(() => crash.RunAsync(image, [], TestContext.Current.CancellationToken));
+        var error = await Assert.ThrowsAsync<EngineException>(() => crash.RunAsync(image, null, TestContext.Current.CancellationToken));
         Assert.Equal("SCRIPT_TRIAL_CRASHED", error.Reason);
         Assert.Contains("SIGSEGV", error.Message, StringComparison.Ordinal);
+        var killed = new ScriptTrial(_ => new ProcessStartInfo("sh", ["-c", "kill -KILL $$"]), Memory, Long);
+        Assert.Contains("SIGKILL", (await Assert.ThrowsAsync<EngineException>(() => killed.RunAsync(image, null, TestContext.Current.CancellationToken))).Message, StringComparison.Ordinal);
         var missing = new ScriptTrial(_ => new ProcessStartInfo("/nowhere/sconce"), Memory, Long);
-        Assert.Equal("SCRIPT_TRIAL_NOT_STARTED", (await Assert.ThrowsAsync<EngineException>(() => missing.RunAsync(image, [], TestContext.Current.CancellationToken))).Reason);
+        Assert.Equal("SCRIPT_TRIAL_NOT_STARTED", (await Assert.ThrowsAsync<EngineException>(() => missing.RunAsync(image, null, TestContext.Current.CancellationToken))).Reason);
         var silent = new ScriptTrial(_ => new ProcessStartInfo("true"), Memory, Long);
-        Assert.Equal("SCRIPT_TRIAL_CRASHED", (await Assert.ThrowsAsync<EngineException>(() => silent.RunAsync(image, [], TestContext.Current.CancellationToken))).Reason);
+        Assert.Equal("SCRIPT_TRIAL_CRASHED", (await Assert.ThrowsAsync<EngineException>(() => silent.RunAsync(image, null, TestContext.Current.CancellationToken))).Reason);
+    }
+
+    [Fact]
+    public async Task A_flood_of_output_is_read_and_forgotten()
+    {
+        using var image = Image("traced.pt");
+        var flood = new ScriptTrial(_ => new ProcessStartInfo("sh", ["-c", "head -c 64000000 /dev/zero | tr '\\0' x; head -c 64000000 /dev/zero | tr '\\0' y >&2; exit 3"]), Memory, Long);
+        var error = await Assert.ThrowsAsync<EngineException>(() => flood.RunAsync(image, null, TestContext.Current.CancellationToken));
+        Assert.Equal("SCRIPT_TRIAL_FAILED", error.Reason);
+        Assert.InRange(error.Message.Length, 1_000, 5_000);
     }
 
     [Fact]
