@@ -203,6 +203,15 @@ class Endless(nn.Module):
         return x
 
 
+class EndlessForTwos(nn.Module):
+    """Never ends for some inputs, and passes its trial."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        while bool((x == 2).all()):
+            x = x + 0
+        return x
+
+
 class Huge(nn.Module):
     """Wants 64 GiB, and loads."""
 
@@ -231,7 +240,7 @@ def main():
     record("attention.pt", torch.jit.script(Attention()), torch.randn(2, 3, 4, generator=g))
     record("half.pt", torch.jit.script(nn.Linear(2, 2).to(torch.bfloat16)), torch.randn(1, 2, generator=g).to(torch.bfloat16))
     record("containers.pt", torch.jit.script(Containers()), torch.randn(2, 4, generator=g))
-    for hostile in (Prints, ReadsFile, WritesFile, SetsState, Forks, Endless, Huge, Raises):
+    for hostile in (Prints, ReadsFile, WritesFile, SetsState, Forks, Endless, EndlessForTwos, Huge, Raises):
         torch.jit.script(hostile()).save(str(OUT / f"{hostile.__name__}.pt"))
     (OUT / "expected.json").write_text(json.dumps(expected) + "\n")
 

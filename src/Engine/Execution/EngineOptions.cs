@@ -89,8 +89,8 @@ public sealed class EngineOptions
     /// should be able to write there.</summary>
     public string PluginDir { get; set; } = "";
 
-    /// <summary>Directory of TorchScript files that callers may make modules of by name; empty makes none. It is code that the server runs: only the operator should be able to
-    /// write there.</summary>
+    /// <summary>Directory of TorchScript files that callers may make modules of by name, and of the list <c>SHA256SUMS</c> of those that they may; empty makes none. It is code that the server runs: only the
+    /// operator should be able to write there.</summary>
     public string ScriptDir { get; set; } = "";
 
     /// <summary>Operators that TorchScript files may use beside those of the server's own list, with commas between, e.g. <c>aten::empty</c>.</summary>
@@ -99,10 +99,10 @@ public sealed class EngineOptions
     /// <summary>Most memory that a TorchScript file may take in the process that tries it, its weights included.</summary>
     public long ScriptTrialMemoryBytes { get; set; } = 8L << 30;
 
-    /// <summary>How long that process may take to load the file, and to run it once where there is an example.</summary>
+    /// <summary>How long that process may take to load the file and to run it.</summary>
     public TimeSpan ScriptTrialTimeout { get; set; } = TimeSpan.FromMinutes(2);
 
-    /// <summary>How long one call of a TorchScript module may run. One that runs on cannot be stopped: see <see cref="EngineHost.OnScriptOverdue"/>.</summary>
+    /// <summary>How long one call of a TorchScript module, or one backward through it, may run. One that runs on cannot be stopped: see <see cref="EngineHost.OnScriptOverdue"/>.</summary>
     public TimeSpan ScriptTimeout { get; set; } = TimeSpan.FromMinutes(5);
 
     /// <summary>Gives the command line by which the program that hosts the engine is started once more with these arguments, for that process. Not a setting: it is for programs that cannot be
@@ -126,6 +126,14 @@ public sealed class EngineOptions
             errors.Add($"{nameof(ExportDir)} is \"{ExportDir}\" and {nameof(Data)} is \"{Data}\"; neither may be in the other: what callers write could take the place of snapshots");
         }
         AbsoluteDirectory(ScriptDir, nameof(ScriptDir));
+        foreach (var (value, name) in ((string, string)[])[(ExportDir, nameof(ExportDir)), (Data, nameof(Data))])
+        {
+            if (ScriptDir.Length > 0 && value.Length > 0 && (IsIn(value, ScriptDir) || IsIn(ScriptDir, value)))
+            {
+                errors.Add($"{name} is \"{value}\" and {nameof(ScriptDir)} is \"{ScriptDir}\"; neither may be in the other: what callers have written would be among the files that you vouch for");
+            }
+        }
+
         try
         {
             _ = Weights.Script.ScriptOperators.With(ScriptOperators);

@@ -17,9 +17,32 @@ public sealed class ScriptTypesTests : IDisposable
     private static readonly object Example = new object[] { Shape };
 
     private readonly DirectoryInfo _directory = Directory.CreateTempSubdirectory("sconce-scripts-");
+    private readonly DirectoryInfo _data = Directory.CreateTempSubdirectory("sconce-scripts-data-");
     private int _trials;
 
-    public void Dispose() => _directory.Delete(recursive: true);
+    public void Dispose()
+    {
+        _directory.Delete(recursive: true);
+        _data.Delete(recursive: true);
+    }
+
+    [Fact]
+    public async Task Without_the_directory_there_is_no_such_type()
+    {
+        await using var host = Host(options => options.ScriptDir = "");
+        Assert.DoesNotContain(host.Types, type => type.Name == ScriptTypes.TypeName);
+        await Refused(host, "a.pt", "TORCHSCRIPT_OFF");
+        var module = await host.Create("m", Testing.Mlp());
+        Assert.Equal("TORCHSCRIPT_OFF", (await Assert.ThrowsAsync<EngineException>(() => module.AddModuleAsync(default, "more", Spec("a.pt"), null, default, default))).Reason);
+    }
+
+    [Fact]
+    public void Callers_write_nothing_into_the_directory()
+    {
+        var options = new EngineOptions { ScriptDir = _directory.FullName, ExportDir = _directory.FullName, Data = _directory.CreateSubdirectory("data").FullName };
+        Assert.Equal(2, options.Validate().Count(error => error.Contains("ScriptDir", StringComparison.Ordinal)));
+        Assert.Contains("ScriptOperators", Assert.Single(new EngineOptions { ScriptOperators = "torch.empty" }.Validate()), StringComparison.Ordinal);
+    }
 
     [Fact]
     public async Task Only_files_are_taken_whose_content_the_operator_lists()
@@ -168,7 +191,7 @@ public sealed class ScriptTypesTests : IDisposable
     public async Task There_are_no_snapshots_and_a_drain_saves_the_others()
     {
         Seccomp.Require();
-        var data = _directory.CreateSubdirectory("data").FullName;
+        var data = _data.FullName;
         await using (var host = Host(options => options.Data = data))
         {
             Put("a.pt", "scripted.pt");
