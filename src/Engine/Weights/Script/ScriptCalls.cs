@@ -17,9 +17,10 @@ internal sealed class ScriptCalls(IReadOnlyDictionary<string, ScriptUnit> units)
         foreach (var unit in units.Values.Where(unit => unit.IsClass))
         {
             var calls = new Dictionary<string, HashSet<string>>(StringComparer.Ordinal);
+            var names = unit.Methods.Select(one => one.Name).ToHashSet(StringComparer.Ordinal);
             foreach (var method in unit.Methods)
             {
-                if (!calls.TryAdd(method.Name, [.. OwnCalls(unit, method)]))
+                if (!calls.TryAdd(method.Name, [.. OwnCalls(unit, method, names)]))
                 {
                     throw ScriptErrors.Malformed($"{unit.Name} has two methods {method.Name}", unit.File, method.Lines[0].Number);
                 }
@@ -93,10 +94,9 @@ internal sealed class ScriptCalls(IReadOnlyDictionary<string, ScriptUnit> units)
         }
     }
 
-    private static IEnumerable<string> OwnCalls(ScriptUnit unit, ScriptMethod method)
+    private static IEnumerable<string> OwnCalls(ScriptUnit unit, ScriptMethod method, HashSet<string> names)
     {
         var self = method.Self;
-        var names = unit.Methods.Select(one => one.Name).ToHashSet(StringComparer.Ordinal);
         foreach (var line in method.Lines)
         {
             // The head's own mention of it is at 3.

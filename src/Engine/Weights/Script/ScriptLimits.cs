@@ -24,6 +24,18 @@ internal static class ScriptLimits
     /// <summary>Infix operators, calls of calls and the like within one statement: each takes a level of the compiler's stack.</summary>
     public const int Chain = 256;
 
+    /// <summary>Parts of a qualified name.</summary>
+    public const int NameParts = 64;
+
+    /// <summary>Methods of one class.</summary>
+    public const int Methods = 256;
+
+    /// <summary>Objects that a pickle holds: the module, its submodules, and others.</summary>
+    public const int Objects = 65_536;
+
+    /// <summary>Characters of a type that a pickle names.</summary>
+    public const int TypeLength = 4_096;
+
     /// <summary>Functions and classes that lead to one another.</summary>
     public const int CallDepth = 100;
 

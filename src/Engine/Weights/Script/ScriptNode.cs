@@ -26,10 +26,10 @@ internal sealed partial class ScriptNode : ModuleNode
     private readonly bool _hasForward;
     private readonly string _class;
 
-    // Copies of it are made of the file.
-    private readonly ScriptFile? _used;
+    // Of the whole: copies of it are made of the file.
+    private ScriptFile? _used;
 
-    private ScriptNode(NodeOrigin origin, jit.ScriptModule? module, ScriptFile file, string? type, ScriptNode? whole, Dictionary<nint, Tensor> tensors)
+    private ScriptNode(NodeOrigin origin, jit.ScriptModule? module, ScriptFile file, string? type, ScriptNode? whole, Dictionary<nint, Tensor> tensors, BuildContext context)
         : base(origin)
     {
         (_module, _whole, File) = (module, whole ?? this, file);
@@ -38,11 +38,6 @@ internal sealed partial class ScriptNode : ModuleNode
         var methods = program.Methods(type);
         _hasForward = methods.Any(method => method.Name == Forwarding);
         _inputs = methods.FirstOrDefault(method => method.Name == Forwarding).Inputs ?? [];
-        if (module is not null && whole is null)
-        {
-            _used = file.Use() ?? throw new InvalidOperationException($"the TorchScript file {file.Name} is gone");
-        }
-
         Inputs = [.. _inputs.Where(input => input.CanBeGiven || !input.HasDefault).Select(NameOf)];
         Methods = [.. methods.Where(method => method.Name != Forwarding && method.Inputs.All(input => input.CanBeGiven || input.HasDefault)).Select(method => Callable(method.Name, method.Inputs))];
         if (module is null)
@@ -54,8 +49,10 @@ internal sealed partial class ScriptNode : ModuleNode
         Buffers = [.. Own(module.named_buffers(recurse: false), tensors).Select(own => new NamedBuffer(own.Name, own.Tensor, true))];
         Children = [.. module.named_children().Select(child =>
         {
+            // As they are met: modules that share others may be far more paths than objects.
+            context.Count(1, origin.Args.Field);
             var childType = program.ChildClass(type, child.name);
-            return KeyValuePair.Create<string, ModuleNode>(child.name, new ScriptNode(PartOf(childType, origin), (jit.ScriptModule)child.module, file, childType, _whole, tensors));
+            return KeyValuePair.Create<string, ModuleNode>(child.name, new ScriptNode(PartOf(childType, origin), (jit.ScriptModule)child.module, file, childType, _whole, tensors, context));
         })];
         Mode = module.training;
     }
@@ -103,15 +100,16 @@ internal sealed partial class ScriptNode : ModuleNode
         // What it takes is charged when it is made, as for a plug-in.
         if (context.OnMeta)
         {
-            return new ScriptNode(origin, null, file, file.Program.Root, null, []);
+            return new ScriptNode(origin, null, file, file.Program.Root, null, [], context);
         }
 
         jit.ScriptModule? module = null;
+        ScriptNode? node = null;
+        var used = file.Use() ?? throw new InvalidOperationException($"the TorchScript file {file.Name} is gone");
         try
         {
             module = jit.load(file.Image.Path);
-            var node = new ScriptNode(origin, module, file, file.Program.Root, null, []);
-            context.Count(ModuleTree.Walk(node).Count() - 1, origin.Args.Field);
+            node = new ScriptNode(origin, module, file, file.Program.Root, null, [], context) { _used = used };
             if (context.Initialise && origin.FloatType != ElementType.Float32)
             {
                 Conversions.Convert(node, new ConversionPlan(ConversionKind.To, origin.FloatType));
@@ -121,7 +119,16 @@ internal sealed partial class ScriptNode : ModuleNode
         }
         catch
         {
-            module?.Dispose();
+            if (node is null)
+            {
+                module?.Dispose();
+                used.Dispose();
+            }
+            else
+            {
+                ModuleTree.Walk(node).ToList().ForEach(at => at.Node.Dispose());
+            }
+
             throw;
         }
     }

@@ -24,6 +24,10 @@ internal sealed class ScriptPickle : PickleMachine
     private readonly HashSet<PickleContainer> _states = new(ReferenceEqualityComparer.Instance);
     private PickleContainer? _filled;
 
+    // Types that were found right: one that is remembered may be named as often as the pickle likes.
+    private readonly HashSet<string> _types = new(ReferenceEqualityComparer.Instance);
+    private int _objects;
+
     private ScriptPickle(IReadOnlyDictionary<string, ScriptUnit> units, IReadOnlyDictionary<string, ZipRecord> records, string name, string storages) =>
         (_units, _records, _name, _storages) = (units, records, name, storages);
 
@@ -122,6 +126,11 @@ internal sealed class ScriptPickle : PickleMachine
             }
         }
 
+        if (++_objects > ScriptLimits.Objects)
+        {
+            throw ScriptErrors.Limit($"{_name} holds more than {ScriptLimits.Objects:N0} objects");
+        }
+
         Push(new PickleValue(PickleKind.Object, Object: new ScriptObject(type, state.Depth)));
     }
 
@@ -186,6 +195,16 @@ internal sealed class ScriptPickle : PickleMachine
     // libtorch reads it as it reads code.
     private void CheckType(string type, int at)
     {
+        if (!_types.Add(type))
+        {
+            return;
+        }
+
+        if (type.Length > ScriptLimits.TypeLength)
+        {
+            throw ScriptErrors.Limit($"a type in {_name} has {type.Length:N0} characters; at most {ScriptLimits.TypeLength:N0} are taken");
+        }
+
         var lines = ScriptTokenizer.Read(System.Text.Encoding.UTF8.GetBytes(type), _name);
         if (lines is not [{ Indent: 0 } line] || !line.Tokens.All(token => token.Kind == ScriptTokenKind.Name || token.Is('.') || token.Is(',') || token.Is('[') || token.Is(']')))
         {

@@ -76,7 +76,10 @@ internal sealed class ScriptRules(IReadOnlyDictionary<string, ScriptUnit> units,
     {
         var name = line.Tokens[at].Text;
         end = at + 1;
-        while (line.At(end).Is('.') && line.At(end + 1).Kind == ScriptTokenKind.Name)
+
+        // The time for a name must not grow with the square of its length.
+        var last = at + (2 * ScriptLimits.NameParts);
+        while (end < last && line.At(end).Is('.') && line.At(end + 1).Kind == ScriptTokenKind.Name)
         {
             name = $"{name}.{line.At(end + 1).Text}";
             end += 2;
@@ -164,7 +167,7 @@ internal sealed class ScriptRules(IReadOnlyDictionary<string, ScriptUnit> units,
         switch (token.Text)
         {
             // It is believed whatever it is said; the objects of a class are told apart by nothing but that.
-            case "unchecked_cast" when line.Tokens.Skip(at).TakeWhile(next => !next.Is(')')).Any(next => next.Is("__torch__")):
+            case "unchecked_cast" when NamesClass(line, at + 1):
                 _refused.Add(new ScriptUse("unchecked_cast to a class", file, token.Line));
                 return at + 1;
             case "torch":
@@ -227,6 +230,28 @@ internal sealed class ScriptRules(IReadOnlyDictionary<string, ScriptUnit> units,
         }
 
         return at + 2;
+    }
+
+    // (a type that names a class, …).
+    private static bool NamesClass(ScriptLine line, int at)
+    {
+        var depth = 0;
+        for (var i = at; i < line.Tokens.Length; i++)
+        {
+            var token = line.Tokens[i];
+            depth += token.Is('(') || token.Is('[') ? 1 : token.Is(')') || token.Is(']') ? -1 : 0;
+            if (depth == 0 || (depth == 1 && token.Is(',')))
+            {
+                break;
+            }
+
+            if (token.Is("__torch__"))
+            {
+                return true;
+            }
+        }
+
+        return false;
     }
 
     // (…, 7): a number above zero stands alone behind the last comma.

@@ -1,3 +1,5 @@
+using System.Text;
+
 namespace Sconce.Engine.Weights.Script;
 
 /// <summary>A class, or a function of no class: what other code names by <c>__torch__.….Name</c>.</summary>
@@ -29,29 +31,28 @@ internal sealed record ScriptMethod(string Name, IReadOnlyList<ScriptLine> Lines
     public string? Self => Lines[0].At(3).Kind == ScriptTokenKind.Name ? Lines[0].At(3).Text : null;
 
     /// <summary>What a method takes beside that object.</summary>
-    public IReadOnlyList<ScriptInput> Inputs
-    {
-        get
-        {
-            var (inputs, depth, start) = (new List<ScriptInput>(), 0, 3);
-            for (var i = 2; i < Lines[0].Tokens.Length; i++)
-            {
-                var token = Lines[0].Tokens[i];
-                depth += token.Is('(') || token.Is('[') || token.Is('{') ? 1 : token.Is(')') || token.Is(']') || token.Is('}') ? -1 : 0;
-                if (depth == 0 || (depth == 1 && token.Is(',')))
-                {
-                    Add(inputs, Lines[0].Tokens.AsSpan(start..i));
-                    start = i + 1;
-                }
+    public IReadOnlyList<ScriptInput> Inputs => field ??= Read();
 
-                if (depth == 0)
-                {
-                    break;
-                }
+    private List<ScriptInput> Read()
+    {
+        var (inputs, depth, start) = (new List<ScriptInput>(), 0, 3);
+        for (var i = 2; i < Lines[0].Tokens.Length; i++)
+        {
+            var token = Lines[0].Tokens[i];
+            depth += token.Is('(') || token.Is('[') || token.Is('{') ? 1 : token.Is(')') || token.Is(']') || token.Is('}') ? -1 : 0;
+            if (depth == 0 || (depth == 1 && token.Is(',')))
+            {
+                Add(inputs, Lines[0].Tokens.AsSpan(start..i));
+                start = i + 1;
             }
 
-            return [.. inputs.Skip(1)];
+            if (depth == 0)
+            {
+                break;
+            }
         }
+
+        return [.. inputs.Skip(1)];
     }
 
     private static void Add(List<ScriptInput> inputs, ReadOnlySpan<ScriptToken> tokens)
@@ -61,14 +62,14 @@ internal sealed record ScriptMethod(string Name, IReadOnlyList<ScriptLine> Lines
             return;
         }
 
-        var (type, hasDefault) = ("", false);
+        var (type, hasDefault) = (new StringBuilder(), false);
         foreach (var token in tokens[1..])
         {
             hasDefault |= token.Is('=');
-            type += hasDefault || (type.Length == 0 && token.Is(':')) ? "" : token.Text;
+            _ = type.Append(hasDefault || (type.Length == 0 && token.Is(':')) ? "" : token.Text);
         }
 
-        inputs.Add(new ScriptInput(name.Text, type.Length == 0 ? "Tensor" : type, hasDefault));
+        inputs.Add(new ScriptInput(name.Text, type.Length == 0 ? "Tensor" : type.ToString(), hasDefault));
     }
 }
 
@@ -162,7 +163,7 @@ internal static class ScriptSource
                     CheckDef(line, file);
                 }
 
-                methods.Add(method);
+                methods.Add(methods.Count < ScriptLimits.Methods ? method : throw ScriptErrors.Limit($"class {head.At(1).Text} has more than {ScriptLimits.Methods} methods, {file}:{line.Number}"));
             }
             else if (Hooks.Contains(line.At(0).Text))
             {

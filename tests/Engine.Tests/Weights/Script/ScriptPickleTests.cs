@@ -1,4 +1,5 @@
 using System.Text;
+using Sconce.Engine.Weights.Script;
 
 namespace Sconce.Engine.Tests.Weights.Script;
 
@@ -88,6 +89,16 @@ public sealed class ScriptPickleTests
     [InlineData("\u0080\u0004N.", "protocol")]
     [InlineData("N.", "PROTO")]
     public void A_pickle_that_is_none_is_refused(string pickle, string message) => Assert.Contains(message, ScriptFiles.Refused(File(pickle + (pickle.EndsWith('.') ? "" : "."))).Message, StringComparison.Ordinal);
+
+    [Fact]
+    public void Objects_and_types_have_limits()
+    {
+        var many = string.Concat(Enumerable.Repeat("h\0)\u0081}b0", ScriptLimits.Objects + 1).Select(one => one[..^1]));
+        Assert.Contains("objects", ScriptFiles.Refused(File("\u0080\u0002c__torch__\nM\nq\0)\u0081}(" + many + End)).Message, StringComparison.Ordinal);
+        var type = $"List[{new string('a', ScriptLimits.TypeLength)}]";
+        var long1 = ScriptFiles.Refused(File(Begin + Named("a") + "ctorch.jit._pickle\nrestore_type_tag\n]X" + (char)(type.Length & 255) + (char)(type.Length >> 8) + "\0\0" + type + "\u0086R" + End));
+        Assert.Contains("characters", long1.Message, StringComparison.Ordinal);
+    }
 
     [Fact]
     public void Constants_are_tensors_within_their_storages()

@@ -166,6 +166,29 @@ public sealed class ScriptRuleTests
         Assert.Equal("SCRIPT_LIMIT", ScriptFiles.Refused(ScriptFiles.With("return x", beside: string.Join('\n', functions))).Reason);
     }
 
+    [Theory]
+    [InlineData("return __torch__", ".a", "", 500_000)]
+    [InlineData("y = [", "unchecked_cast, ", "]\nreturn x", 300_000)]
+    [InlineData("y = (", "getattr(x, \"a\"), ", ")\nreturn x", 100_000)]
+    [InlineData("y = [", "torch.remainder(x, 7), ", "]\nreturn x", 100_000)]
+    public void Long_code_takes_no_more_than_time_in_proportion(string begin, string repeated, string end, int times)
+    {
+        // Else this takes hours, in the server.
+        var file = ScriptFiles.With(begin + new StringBuilder().Insert(0, repeated, times) + end);
+        var error = Record.Exception(() => ScriptFiles.Rewritten(file));
+        Assert.True(error is null or EngineException { Reason: "SCRIPT_OPERATOR_REFUSED" }, error?.ToString());
+    }
+
+    [Fact]
+    public void Signatures_and_classes_have_limits()
+    {
+        var wide = $"def wide(self: __torch__.M,\n    x: Tuple[{string.Join(", ", Enumerable.Repeat("int", 200_000))}]) -> Tensor:\n  return x";
+        using var archive = ScriptArchive.Open(new TorchZip.MemorySource(ScriptFiles.With("return x", methods: wide)), ScriptOperators.Standard);
+        Assert.Equal(["forward", "wide"], archive.Program.Methods("__torch__.M").Select(method => method.Name));
+        var many = string.Join('\n', Enumerable.Range(0, ScriptLimits.Methods + 1).Select(i => $"def f{i}(self: __torch__.M) -> int:\n  return 1"));
+        Assert.Equal("SCRIPT_LIMIT", ScriptFiles.Refused(ScriptFiles.With("return x", methods: many)).Reason);
+    }
+
     [Fact]
     public void Code_that_unpacks_to_more_than_is_said_is_refused()
     {

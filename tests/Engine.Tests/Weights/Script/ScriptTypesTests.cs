@@ -1,7 +1,9 @@
 using System.Diagnostics;
+using System.Runtime.InteropServices;
 using System.Security.Cryptography;
 using Sconce.Engine.Catalog;
 using Sconce.Engine.Execution;
+using Sconce.Engine.Modules;
 using Sconce.Engine.Snapshots;
 using Sconce.Engine.Tensors;
 using Sconce.Engine.Tests.Execution;
@@ -165,6 +167,38 @@ public sealed class ScriptTypesTests : IDisposable
         Put("a.pt", "scripted.pt");
         List(("a.pt", "scripted.pt"));
         await host.Create("m", Spec("a.pt", new object[] { Shape, new object[] { 1.0 }, Array.Empty<object>() }));
+    }
+
+    [Fact]
+    public async Task It_trains_through_conversions_and_a_graph_across_calls()
+    {
+        Seccomp.Require();
+        await using var host = Host();
+        Put("a.pt", "traced.pt");
+        List(("a.pt", "traced.pt"));
+        var module = await host.Create("m", Spec("a.pt", new object[] { new object[] { 2.0, 1.0, 6.0, 6.0 } }));
+        await module.CreateOptimizerAsync("", "Adam", new Dictionary<string, object?> { ["lr"] = 0.05 }, [], null, default);
+        var x = Testing.Floats([2, 1, 6, 6], [.. Enumerable.Range(0, 72).Select(i => (i % 7) / 7F)]);
+        var step = new TrainStepCall
+        {
+            Inputs = new CallInputs([x]),
+            Loss = new("CrossEntropyLoss", new Dictionary<string, object?>()),
+            Targets = [TensorInput.Of(new TensorPayload(ElementType.Int64, [2], MemoryMarshal.AsBytes<long>([0, 1]).ToArray()))],
+        };
+        var losses = new List<double>();
+        for (var i = 0; i < 30; i++)
+        {
+            using var taken = await module.TrainStepAsync(step, default).WaitAsync(Testing.Limit);
+            losses.Add(taken.Loss);
+        }
+
+        Assert.True(losses[^1] < losses[0] * 0.9, $"{losses[0]} to {losses[^1]}");
+        await module.ConvertAsync(default, new ConversionPlan(ConversionKind.Double), default);
+        await module.ConvertAsync(default, new ConversionPlan(ConversionKind.Float), default);
+        (await module.TrainStepAsync(step, default)).Dispose();
+        using var forward = await module.ForwardAsync(Testing.Record(x), default);
+        using var backward = await module.BackwardAsync(new BackwardCall { Graph = forward.Graph!.Id, OutputGrads = [Testing.Filled(1, 2, 2)] }, default);
+        Assert.True(host.Ledger.Used(MemoryUse.Gradients) > 0);
     }
 
     [Fact]
