@@ -80,11 +80,11 @@ public sealed partial class EngineHost : IAsyncDisposable
     /// <summary>What the operator set.</summary>
     public EngineOptions Options => _services.Options;
 
-    /// <summary>What can be built or called by name here: the catalogue, and the module types of plug-ins.</summary>
+    /// <summary>What can be built or called by name here: the catalogue, the module types of plug-ins, and TorchScript files where there are any.</summary>
     public IReadOnlyList<CatalogType> Types => [.. ModuleCatalog.Types, .. _services.PlugIns.Descriptions, .. _services.PlugIns.Scripts!.Descriptions];
 
     /// <summary>
-    /// Sets what is told, once and on any thread, of a call of a TorchScript module that outlived <see cref="EngineOptions.ScriptTimeout"/>: which module, which file. The call goes on and holds its lane, so
+    /// Sets what is told, once and on any thread, of a call of a TorchScript module, or a backward through one, that outlived <see cref="EngineOptions.ScriptTimeout"/>: which module, which file. The call goes on and holds its lane, so
     /// whoever hosts the engine should end the process.
     /// </summary>
     /// <param name="tell">Is given the call, for people.</param>
