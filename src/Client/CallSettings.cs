@@ -25,6 +25,13 @@ public sealed record CallSettings
     public string? RequestId { get; init; }
 
     /// <summary>
+    /// Only act if the server is the one of this <see cref="Sconce.V1.GetHostResponse.Instance"/>; one that has started since, and so may have lost
+    /// the last of what was acknowledged, does nothing and the call throws <see cref="SconceServerRestartedException"/>. Null acts on any. A
+    /// <see cref="TrainStream"/> that does not say is bound to the server that answers its first step.
+    /// </summary>
+    public string? IfInstance { get; init; }
+
+    /// <summary>
     /// Time that a call may take, retries included; null is <see cref="SconceClientOptions.Timeout"/> (none for streams). In a
     /// <see cref="ForwardStream"/> or <see cref="TrainStream"/> each call's, from when it is made to its answer: one not sent by then is never sent.
     /// </summary>

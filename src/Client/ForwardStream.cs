@@ -23,7 +23,7 @@ public sealed class ForwardStream : IAsyncDisposable
         var rpc = module.Rpc;
         _pipeline = new(
             rpc, nameof(ForwardStream), rpc.Execution.ForwardStream, response => (response.Id, response.Error), maxInFlight, module.Timeout, mayOvertake: true,
-            failsAlone: true);
+            failsAlone: true, module.IfInstance, staysWithFirst: false);
     }
 
     /// <summary>Calls the module after the calls before it. Does not wait for their answers, only for a place in the pipeline.</summary>

@@ -83,7 +83,7 @@ public sealed partial class RemoteModule
         var stream = OpenTrainStream(loss, options, maxInFlight);
         await using (stream.ConfigureAwait(false))
         {
-            Task<TrainStepResult> StepAsync(TrainBatch batch) => stream.StepAsync(batch.Inputs, batch.Targets, cancellationToken);
+            Task<TrainStepResult> StepAsync(TrainBatch batch) => stream.StepAsync(batch, cancellationToken);
             await foreach (var step in Pipelines.RunAsync(batches, StepAsync, maxInFlight, cancellationToken).ConfigureAwait(false))
                 yield return step;
         }

@@ -33,6 +33,8 @@ public sealed partial class RemoteModule
 
     internal TimeSpan? Timeout => _settings?.Timeout;
 
+    internal string? IfInstance => _settings?.IfInstance;
+
     /// <summary>This module for the calls of what a call returned.</summary>
     private RemoteModule OfHandle => _settings is null ? this : new RemoteModule(Rpc, Name, Path, _settings.OfHandle);
 

@@ -101,7 +101,7 @@ public sealed class SconceClient : IAsyncDisposable, IDisposable
         string name, ModuleSpec spec, long? seed = null, DataType? dtype = null, CancellationToken cancellationToken = default) =>
         CreateModuleAsync(name, spec, new CreateModuleOptions { Seed = seed, DType = dtype }, cancellationToken);
 
-    /// <summary>Builds a module that may begin with given weights, in the message or in a file of the server.</summary>
+    /// <summary>Builds a module that may begin with given weights, in the message, in a file of the server, or in shared memory.</summary>
     /// <param name="name">Its name: letters, digits, ".", "_", "-"; at most 128.</param>
     /// <param name="spec">What to build.</param>
     /// <param name="options">What it begins with.</param>
@@ -122,6 +122,8 @@ public sealed class SconceClient : IAsyncDisposable, IDisposable
 
         if (options.StateFile is { } file)
             request.StateFile = options.StateFileOptions.ToFile(file, options.RootKey);
+        if (options.StateRegion is { } region)
+            request.StateShared = options.StateFileOptions.ToShared(region, options.StateRegionBytes, options.RootKey);
         var response = await _rpc.UnaryAsync(_rpc.Modules.CreateModuleAsync, request, _settings, cancellationToken).ConfigureAwait(false);
         return new RemoteModule(_rpc, response.Module.Name, "", _settings?.OfHandle);
     }
@@ -131,6 +133,19 @@ public sealed class SconceClient : IAsyncDisposable, IDisposable
     /// <param name="cancellationToken">Stops waiting.</param>
     public async Task<IReadOnlyList<ModelFile>> ListModelFilesAsync(string prefix = "", CancellationToken cancellationToken = default) =>
         (await _rpc.UnaryAsync(_rpc.State.ListModelFilesAsync, new ListModelFilesRequest { Prefix = prefix }, _settings, cancellationToken).ConfigureAwait(false)).Files;
+
+    /// <summary>
+    /// Rents memory that this process and a server of its host share, to put weights into that the server then loads. It needs <see cref="SconceClientOptions.SharedMemorySocket"/>. Nothing is repeated where it fails.
+    /// </summary>
+    /// <param name="bytes">Its size; of a state dict <see cref="SharedRegion.BytesOf"/>.</param>
+    /// <param name="cancellationToken">Stops waiting.</param>
+    /// <returns>The region, whose bytes are zero; the caller disposes it.</returns>
+    /// <exception cref="InvalidOperationException"><see cref="SconceClientOptions.SharedMemorySocket"/> is not set.</exception>
+    /// <exception cref="PlatformNotSupportedException">This is not Linux.</exception>
+    /// <exception cref="SconceResourceExhaustedException">There are too many regions, or it is too large, or the server has no room for it.</exception>
+    /// <exception cref="SconceUnavailableException">No server answers there.</exception>
+    public Task<SharedRegion> RentSharedRegionAsync(long bytes, CancellationToken cancellationToken = default) =>
+        SharedRegion.RentAsync(_rpc, bytes, _settings, cancellationToken);
 
     /// <summary>A module that is on the server, after asking whether it is.</summary>
     /// <param name="name">Its name.</param>

@@ -14,6 +14,12 @@ public sealed class SconceClientOptions
     public string? Address { get; set; }
 
     /// <summary>
+    /// Path of the socket on which a server of this host hands out shared memory, its <c>shared_memory_socket</c>: for <see cref="SconceClient.RentSharedRegionAsync"/>. Null
+    /// for none. Linux only.
+    /// </summary>
+    public string? SharedMemorySocket { get; set; }
+
+    /// <summary>
     /// Time that a call may take, retries included: at most 49 days; null waits for ever. Streams have no limit unless
     /// <see cref="CallSettings.Timeout"/> sets one. Default: 100 s.
     /// </summary>

@@ -52,6 +52,19 @@ public sealed class SconceStaleGenerationException : SconceException
 }
 
 /// <summary>
+/// ABORTED: the server has started anew since it was the one that <see cref="CallSettings.IfInstance"/>, or a <see cref="TrainStream"/>, was bound
+/// to. Nothing happened. What was acknowledged after the last snapshots is lost: <see cref="Sconce.V1.Module.DurableSteps"/> tells from where to
+/// repeat.
+/// </summary>
+public sealed class SconceServerRestartedException : SconceException
+{
+    internal SconceServerRestartedException(ErrorDetails details, Exception? inner)
+        : base(details, inner)
+    {
+    }
+}
+
+/// <summary>
 /// RESOURCE_EXHAUSTED: memory, a budget, a message size, or (with <see cref="SconceException.RetryAfter"/>) a full queue.
 /// </summary>
 public sealed class SconceResourceExhaustedException : SconceException

@@ -37,8 +37,20 @@ public sealed class LoadStateDictOptions
     /// </summary>
     public bool Assign { get; init; }
 
-    /// <summary>Told of an upload's progress, after each piece; after a broken connection it goes on from what the server has. Not for files of the server.</summary>
+    /// <summary>Told of an upload's progress, after each piece; after a broken connection it goes on from what the server has. Not for files of the server and shared memory.</summary>
     public IProgress<UploadProgress>? Progress { get; init; }
+
+    internal SharedState ToShared(SharedRegion region, long bytes, string rootKey) => new()
+    {
+        Region = region.Id,
+        Bytes = (ulong)bytes,
+        RootKey = rootKey,
+        Strict = Strict,
+        StripPrefix = StripPrefix,
+        AddPrefix = AddPrefix,
+        Keys = { Keys },
+        Assign = Assign,
+    };
 
     internal StateFile ToFile(string name, string rootKey) => new()
     {

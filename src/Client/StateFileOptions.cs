@@ -33,9 +33,15 @@ public sealed class CreateModuleOptions
     /// <summary>A file of the server's models directory to begin with, by its name there; null for none. Where it does not fit, no module is made.</summary>
     public string? StateFile { get; init; }
 
-    /// <summary>Where in a PyTorch <see cref="StateFile"/> the state dict is, e.g. <c>state_dict</c>; empty where it is the whole file.</summary>
+    /// <summary>A shared region to begin with what is in it, as <see cref="RemoteModule.LoadStateSharedAsync(SharedRegion, LoadStateDictOptions?, long, string, CancellationToken)"/> loads it; null for none. Where it does not fit, no module is made.</summary>
+    public SharedRegion? StateRegion { get; init; }
+
+    /// <summary>Bytes of the file in <see cref="StateRegion"/>, which begins where that does; 0 is all of it.</summary>
+    public long StateRegionBytes { get; init; }
+
+    /// <summary>Where in a PyTorch file, <see cref="StateFile"/> or in <see cref="StateRegion"/>, the state dict is, e.g. <c>state_dict</c>; empty where it is the whole file.</summary>
     public string RootKey { get; init; } = "";
 
-    /// <summary>How <see cref="StateFile"/> is loaded.</summary>
+    /// <summary>How <see cref="StateFile"/> or <see cref="StateRegion"/> is loaded.</summary>
     public LoadStateDictOptions StateFileOptions { get; init; } = new();
 }

@@ -59,4 +59,11 @@ public sealed record ForwardBackwardResult(double Loss, RemoteValue? Output, ulo
 /// <summary>One batch of a <see cref="TrainStream"/>.</summary>
 /// <param name="Inputs">Inputs of the module.</param>
 /// <param name="Targets">What the loss takes after the module's outputs.</param>
-public sealed record TrainBatch(Inputs Inputs, Inputs Targets);
+public sealed record TrainBatch(Inputs Inputs, Inputs Targets)
+{
+    /// <summary>
+    /// The id under which the step is taken once, for a caller that repeats steps after a crash of the server or of its own: a repeat is the
+    /// same batch with the same id. Null lets the client choose one, which covers its own retries.
+    /// </summary>
+    public string? RequestId { get; init; }
+}

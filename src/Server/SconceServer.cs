@@ -105,7 +105,7 @@ public sealed class SconceServer : IAsyncDisposable
             Announce(logger, options, engine);
             application.MapSconce(options);
             map?.Invoke(application);
-            Listening.ClearSocket(options, logger);
+            Listening.ClearSockets(options, logger);
             await application.StartAsync(cancellationToken).ConfigureAwait(false);
             var addresses = Listening.Addresses(application.Urls, options);
             foreach (var address in addresses)

@@ -15,6 +15,11 @@ public sealed class SconceServerOptions
     /// <summary>Path of a Unix socket to listen on as well, readable by this user only; empty for none.</summary>
     public string UnixSocket { get; set; } = "";
 
+    /// <summary>
+    /// Path of a Unix socket of its own on which callers of this host and user rent memory that they and the server both have, to load weights from; empty for none. Linux only.
+    /// </summary>
+    public string SharedMemorySocket { get; set; } = "";
+
     /// <summary>Allows plaintext on an address that other machines can reach.</summary>
     public bool Insecure { get; set; }
 

@@ -210,7 +210,10 @@ public sealed class VerbTests : IAsyncLifetime
         Assert.Contains($"saved mlp as snap-", Ok(await RunAsync("snapshot", "save", "mlp", "--keep-last", "2")), StringComparison.Ordinal);
         Assert.Matches($@"{id} +mlp +.* +0 +request", Ok(await RunAsync("snapshot", "ls", "mlp")));
         var listed = Json(await RunAsync("snapshot", "ls", "--json"));
-        Assert.Equal((2, 3), (listed.GetProperty("snapshots").GetArrayLength(), listed.GetProperty("snapshots")[0].GetProperty("files").GetArrayLength()));
+        Assert.Equal(2, listed.GetProperty("snapshots").GetArrayLength());
+
+        // The module was created by a call with an id.
+        Assert.Equal(["module.json", "requests.json", "weights.safetensors", "training.safetensors"], listed.GetProperty("snapshots")[0].GetProperty("files").EnumerateArray().Select(file => file.GetProperty("name").GetString()));
 
         Ok(await RunAsync("apply", "mlp", "zeros_"));
         Assert.Contains($"restored mlp from {id}: step 0", Ok(await RunAsync("snapshot", "restore", "mlp", "--snapshot", id)), StringComparison.Ordinal);

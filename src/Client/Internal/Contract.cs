@@ -8,6 +8,9 @@ internal static class Contract
 {
     public const string Header = "sconce-contract";
 
+    /// <summary>Which start of a server answers; in a call, the only one that may do it.</summary>
+    public const string Instance = "sconce-instance";
+
     public const string Version = "1.0";
 
     private const int Major = 1;

@@ -9,6 +9,8 @@ internal sealed record ErrorDetails(StatusCode Code, string Message)
     // The domain in the ErrorInfo of every status that the server makes.
     private const string ServersDomain = "sconce";
 
+    private const string ServerRestarted = "SERVER_RESTARTED";
+
     private static readonly Dictionary<string, string> NoMetadata = [];
 
     public string? Reason { get; init; }
@@ -78,6 +80,7 @@ internal sealed record ErrorDetails(StatusCode Code, string Message)
         StatusCode.NotFound => new SconceNotFoundException(this, inner),
         StatusCode.AlreadyExists => new SconceAlreadyExistsException(this, inner),
         StatusCode.FailedPrecondition => new SconceFailedPreconditionException(this, inner),
+        StatusCode.Aborted when Reason == ServerRestarted => new SconceServerRestartedException(this, inner),
         StatusCode.Aborted => new SconceStaleGenerationException(this, inner),
         StatusCode.ResourceExhausted => new SconceResourceExhaustedException(this, inner),
         StatusCode.Unavailable => new SconceUnavailableException(this, inner),

@@ -22,7 +22,8 @@ internal static class LastingStream
             Repeat.Always,
             settings?.Timeout ?? rpc.Timeout,
             typeof(TRequest).Name,
-            cancellationToken);
+            cancellationToken,
+            settings?.IfInstance);
 
     private static async Task<LastingStream<TResponse>> OpenOnceAsync<TRequest, TResponse>(
         Func<TRequest, CallOptions, AsyncServerStreamingCall<TResponse>> method, TRequest request, CallOptions options)

@@ -19,6 +19,8 @@ internal sealed class Pipeline<TRequest, TResponse> : IAsyncDisposable
     private readonly TimeSpan? _timeout;
     private readonly bool _mayOvertake;
     private readonly bool _failsAlone;
+    private readonly bool _staysWithFirst;
+    private string? _instance;
     // A channel keeps waiting writers in their order, which is the order of the calls.
     private readonly Channel<Pending> _incoming;
     private readonly Queue<Pending> _inFlight = new();
@@ -37,6 +39,8 @@ internal sealed class Pipeline<TRequest, TResponse> : IAsyncDisposable
     /// Whether a request may run after those behind it: then one that met a full queue is repeated, else that is its answer.
     /// </param>
     /// <param name="failsAlone">Whether those behind a request that is too large to be sent are sent all the same; else it ends the stream.</param>
+    /// <param name="ifInstance">The only start of a server that may do them; null for any.</param>
+    /// <param name="staysWithFirst">Whether, where none is given, it is the first that answers.</param>
     public Pipeline(
         Rpc rpc,
         string operation,
@@ -45,7 +49,9 @@ internal sealed class Pipeline<TRequest, TResponse> : IAsyncDisposable
         int maxInFlight,
         TimeSpan? timeout,
         bool mayOvertake,
-        bool failsAlone)
+        bool failsAlone,
+        string? ifInstance,
+        bool staysWithFirst)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(maxInFlight, 1);
         _rpc = rpc;
@@ -53,6 +59,8 @@ internal sealed class Pipeline<TRequest, TResponse> : IAsyncDisposable
         _timeout = TimeLimit.OrNone(timeout);
         _mayOvertake = mayOvertake;
         _failsAlone = failsAlone;
+        _instance = ifInstance;
+        _staysWithFirst = staysWithFirst;
         _open = open;
         _read = read;
         _incoming = Channel.CreateBounded<Pending>(new BoundedChannelOptions(maxInFlight) { SingleReader = true });
@@ -166,12 +174,15 @@ internal sealed class Pipeline<TRequest, TResponse> : IAsyncDisposable
     private async Task<bool> AttemptAsync(CallOptions options)
     {
         using var attempt = CancellationTokenSource.CreateLinkedTokenSource(options.CancellationToken);
-        using var call = _open(new CallOptions(options.Headers, null, attempt.Token));
+        using var call = _open(new CallOptions(_rpc.Headers(_instance), null, attempt.Token));
         var writer = WriteAsync(call.RequestStream, attempt);
         var progress = false;
         try
         {
-            Contract.Check(await call.ResponseHeadersAsync.ConfigureAwait(false), null);
+            var headers = await call.ResponseHeadersAsync.ConfigureAwait(false);
+            Contract.Check(headers, null);
+            if (_staysWithFirst)
+                _instance ??= headers.GetValue(Contract.Instance);
             while (await call.ResponseStream.MoveNext(attempt.Token).ConfigureAwait(false))
             {
                 Take(call.ResponseStream.Current);

@@ -59,6 +59,9 @@ internal sealed class Rpc
     /// <summary>The channel's limit on a message that is sent; null where it has none, or it is not known.</summary>
     public int? MaxSendBytes { get; }
 
+    /// <summary>Where the server hands out shared memory; null where nobody has said.</summary>
+    public string? SharedMemorySocket => string.IsNullOrEmpty(_options.SharedMemorySocket) ? null : _options.SharedMemorySocket;
+
     /// <summary>How long a call may take that says nothing else.</summary>
     public TimeSpan? Timeout => _options.Timeout;
 
@@ -106,7 +109,8 @@ internal sealed class Rpc
             repeat,
             settings?.Timeout ?? _options.Timeout,
             typeof(TRequest).Name,
-            cancellationToken);
+            cancellationToken,
+            settings?.IfInstance);
 
     /// <summary>
     /// Runs an operation of any shape under the retry policy; <paramref name="attempt"/> must be repeatable as <paramref name="repeat"/>
@@ -118,10 +122,11 @@ internal sealed class Rpc
         Repeat repeat,
         TimeSpan? timeout,
         string operation,
-        CancellationToken cancellationToken)
+        CancellationToken cancellationToken,
+        string? ifInstance = null)
     {
         var run = new RetryRun(repeat, TimeLimit.OrNone(timeout));
-        var options = new CallOptions(_headers, run.Deadline, cancellationToken);
+        var options = new CallOptions(Headers(ifInstance), run.Deadline, cancellationToken);
         try
         {
             // The first attempt goes past the retry policy, whose bookkeeping a call that succeeds need not pay for.
@@ -133,6 +138,10 @@ internal sealed class Rpc
             return await RepeatAsync(e, attempt, state, options, run, operation).ConfigureAwait(false);
         }
     }
+
+    /// <summary>Metadata of a call.</summary>
+    /// <param name="ifInstance">The only start of a server that may do it; null for any.</param>
+    public Metadata Headers(string? ifInstance) => ifInstance is null ? _headers : new() { { Contract.Header, Contract.Version }, { Contract.Instance, ifInstance } };
 
     private async Task<T> RepeatAsync<TState, T>(
         RpcException first, Func<TState, CallOptions, Task<T>> attempt, TState state, CallOptions options, RetryRun run, string operation)

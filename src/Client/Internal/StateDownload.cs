@@ -41,7 +41,8 @@ internal static class StateDownload
             Repeat.Always,
             settings?.Timeout,
             nameof(GetStateDictRequest),
-            cancellationToken);
+            cancellationToken,
+            settings?.IfInstance);
 
     private static async Task<SavedStateDict> ReceiveAsync(IAsyncStreamReader<GetStateDictResponse> responses, FileStream file, CancellationToken cancellationToken)
     {

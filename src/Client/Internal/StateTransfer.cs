@@ -45,7 +45,8 @@ internal static class StateTransfer
             Repeat.Always,
             settings?.Timeout,
             typeof(TRequest).Name,
-            cancellationToken);
+            cancellationToken,
+            settings?.IfInstance);
 
     /// <summary>
     /// Sends a stream in and returns the answer, from the start again where the connection fails: <paramref name="messages"/> is asked anew
@@ -99,7 +100,8 @@ internal static class StateTransfer
             Repeat.Always,
             settings?.Timeout,
             typeof(TRequest).Name,
-            cancellationToken);
+            cancellationToken,
+            settings?.IfInstance);
 
     /// <summary>The entries of a header for these tensors.</summary>
     public static IEnumerable<StateEntry> Entries(StateDict state) => state.Select(item =>

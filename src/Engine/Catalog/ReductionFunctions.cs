@@ -32,7 +32,7 @@ internal static class ReductionFunctions
         new("norm", [Float("p").Or(2.0), Dims, KeepDim], ["input"], args =>
         {
             var (p, dims, keep) = (args.Float("p"), args.IntsOrNone("dim"), args.Bool("keepdim"));
-            return One(x => linalg.vector_norm(x, p, dims, keep));
+            return One(x => NativeFunctions.VectorNorm(x, p, dims, keep));
         }),
         new("cumsum", [Int("dim")], ["input"], args =>
         {

@@ -1,10 +1,20 @@
+using Sconce.Engine.Regions;
 using Sconce.Engine.Weights;
 
 namespace Sconce.Engine.Execution;
 
-/// <content>Weights in the operator's directories.</content>
+/// <content>Weights in the operator's directories, and in shared memory.</content>
 public sealed partial class EngineHost
 {
+    // More would only share the disk, or the memory's bandwidth. A slow disk does not hold up what is in memory.
+    private static readonly SemaphoreSlim DiskTurns = new(2);
+    private static readonly SemaphoreSlim SharedMemoryTurns = new(2);
+
+    private readonly StateReading _sharedReading;
+
+    /// <summary>The regions of memory that this process and callers of its host both have.</summary>
+    public SharedRegionTable SharedRegions { get; }
+
     /// <summary>The files of the models directory that can be loaded, by name.</summary>
     /// <param name="prefix">Only names that begin with this; empty lists all.</param>
     /// <param name="cancellationToken">Stops looking.</param>
@@ -48,6 +58,40 @@ public sealed partial class EngineHost
         return await _files.WriteAsync(state, module, file, format, overwrite, cancellationToken).ConfigureAwait(false);
     }
 
+    /// <summary>
+    /// Loads what a caller has put into a shared region into a module, all of it or nothing, as a file is loaded. Everything is copied before it is checked, so what the caller writes
+    /// to the region meanwhile can change what is loaded, or have it refused, and no more.
+    /// </summary>
+    /// <param name="module">The module's name.</param>
+    /// <param name="target">The submodule; keys are relative to it.</param>
+    /// <param name="state">The region, and what of it.</param>
+    /// <param name="plan">How it is loaded.</param>
+    /// <param name="cancellationToken">Takes the call back while it reads or waits.</param>
+    /// <exception cref="EngineException">There is no such module or region, or what is in it does not fit.</exception>
+    public async Task<LoadFileOutcome> LoadStateSharedAsync(string module, ChangeTarget target, SharedStateRef state, LoadPlan plan, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(state);
+        ArgumentNullException.ThrowIfNull(plan);
+        return await LoadStateSharedAsync(GetModule(module), target, state, plan, cancellationToken).ConfigureAwait(false);
+    }
+
+    private async Task<LoadFileOutcome> LoadStateSharedAsync(HostedModule hosted, ChangeTarget target, SharedStateRef shared, LoadPlan plan, CancellationToken cancellationToken)
+    {
+        plan.Check();
+        var (content, origin) = SharedRegions.Open(shared);
+
+        // Held here too: while it waits for its turn nobody else disposes it.
+        using (content)
+        {
+            var (state, format) = await _sharedReading.ReadAsync(
+                () => content, origin, plan, hosted.Name, entries => hosted.CheckStateAsync(target, entries, _ => origin.Field, plan, cancellationToken), cancellationToken).ConfigureAwait(false);
+            using (state)
+            {
+                return new LoadFileOutcome(await hosted.LoadStateAsync(target, state, plan, cancellationToken).ConfigureAwait(false), state.TotalBytes, format);
+            }
+        }
+    }
+
     private async Task<LoadFileOutcome> LoadStateFileAsync(HostedModule hosted, ChangeTarget target, ModelFileRef file, LoadPlan plan, CancellationToken cancellationToken)
     {
         plan.Check();
@@ -67,6 +111,10 @@ public sealed partial class EngineHost
             if (initial.File is { } file)
             {
                 await LoadStateFileAsync(module, default, file, initial.Plan, cancellationToken).ConfigureAwait(false);
+            }
+            else if (initial.Shared is { } shared)
+            {
+                await LoadStateSharedAsync(module, default, shared, initial.Plan, cancellationToken).ConfigureAwait(false);
             }
             else if (given is not null)
             {

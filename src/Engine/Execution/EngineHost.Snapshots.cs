@@ -27,12 +27,13 @@ public sealed partial class EngineHost
     internal async Task<HostedModule> RestoreModuleAsync(string name, ImageReader image, ulong? ifGeneration, CancellationToken cancellationToken)
     {
         Ids.Check(name, "module");
+        var once = OnceCall.Current;
         if (_modules.Find(name) is { } former)
         {
             // Both are there for a moment: the old one stays until nothing can fail any more.
             return await former.Change(ifGeneration, () =>
             {
-                var made = Restored(name, image);
+                var made = Restored(name, image, once);
                 made.State.Follow(former.State.Generation);
                 _modules.Publish(made);
                 former.State.DisposeReplaced();
@@ -43,7 +44,7 @@ public sealed partial class EngineHost
         Reserve(name, isRestored: true);
         try
         {
-            return _modules.Publish(await Run(() => Restored(name, image), cancellationToken).ConfigureAwait(false));
+            return _modules.Publish(await Run(() => Restored(name, image, once), cancellationToken).ConfigureAwait(false));
         }
         catch
         {
@@ -52,13 +53,24 @@ public sealed partial class EngineHost
         }
     }
 
-    private HostedModule Restored(string name, ImageReader image)
+    private HostedModule Restored(string name, ImageReader image, OnceCall? once)
     {
         var charge = new MemoryCharge(Ledger, MemoryUse.Modules, "the module", name);
         var hosted = Host(name, charge, random => image.Tree(_services, random, charge));
         try
         {
             image.Complete(hosted.State);
+
+            // Last, as all before it can fail; and before anybody can repeat one of them on the module.
+            if (Recall is { } recall && image.Calls.Count > 0)
+            {
+                foreach (var call in recall(image.Calls))
+                {
+                    hosted.State.Calls.Add(call);
+                }
+            }
+
+            hosted.State.Calls.Made(once);
             return hosted;
         }
         catch

@@ -2,6 +2,7 @@ using Microsoft.Extensions.Logging;
 using Sconce.Engine.Catalog;
 using Sconce.Engine.Modules;
 using Sconce.Engine.PlugIns;
+using Sconce.Engine.Regions;
 using Sconce.Engine.Snapshots;
 using Sconce.Engine.Storage;
 using Sconce.Engine.Tensors;
@@ -71,7 +72,9 @@ public sealed partial class EngineHost : IAsyncDisposable
         }
 
         _gate = new Gate(_services.Lanes, _services.Admission, "");
-        _files = new ModelFiles(options, ledger, _log, time);
+        _files = new ModelFiles(options, new StateReading(DiskTurns, ledger, _log, time), _log);
+        _sharedReading = new StateReading(SharedMemoryTurns, ledger, _log, time);
+        SharedRegions = new SharedRegionTable(options, ledger);
         _files.DeleteUnfinished();
         _idle = new IdleMemory(ledger, _services.Lanes);
         _sweeper = time.CreateTimer(static host => ((EngineHost)host!).Sweep(), this, SweepEvery, SweepEvery);
@@ -101,6 +104,12 @@ public sealed partial class EngineHost : IAsyncDisposable
     /// without unloading libtorch under them.
     /// </summary>
     public bool IsBusy => _services.Admission.IsBusy;
+
+    /// <summary>
+    /// Takes the calls that a restored module's snapshot holds up again: remembers their answers, or refuses all of them with an <see cref="EngineException"/>. Null where
+    /// nobody remembers answers; then they are lost.
+    /// </summary>
+    public Func<IReadOnlyList<RememberedCall>, IReadOnlyList<OnceCall>>? Recall { get; init; }
 
     /// <summary>What is used of the interface.</summary>
     public ApiUsage Usage => _services.Usage;
@@ -133,6 +142,7 @@ public sealed partial class EngineHost : IAsyncDisposable
     {
         ArgumentNullException.ThrowIfNull(spec);
         Ids.Check(name, "module");
+        var once = OnceCall.Current;
         Reserve(name);
         try
         {
@@ -153,9 +163,11 @@ public sealed partial class EngineHost : IAsyncDisposable
             }, cancellationToken).ConfigureAwait(false);
             if (initial is not null)
             {
-                await BeginWithAsync(module, initial, given, cancellationToken).ConfigureAwait(false);
+                // Until it has all of its weights there is no module.
+                await OnceCall.ApartAsync(() => BeginWithAsync(module, initial, given, cancellationToken)).ConfigureAwait(false);
             }
 
+            module.State.Calls.Made(once);
             return _modules.Publish(module);
         }
         catch
@@ -240,6 +252,7 @@ public sealed partial class EngineHost : IAsyncDisposable
     {
         Ids.Check(copy, "copy");
         var module = GetModule(name);
+        var once = OnceCall.Current;
         Reserve(copy);
         try
         {
@@ -257,6 +270,7 @@ public sealed partial class EngineHost : IAsyncDisposable
                         hosted.State.Hooks.CopyFrom(module.State.Hooks);
                     }
 
+                    hosted.State.Calls.Made(once);
                     return hosted;
                 }
                 catch
@@ -340,6 +354,7 @@ public sealed partial class EngineHost : IAsyncDisposable
             return;
         }
 
+        SharedRegions.Close();
         Sessions.EndAll();
         Tensors.Clear();
         foreach (var module in _modules.All)

@@ -76,6 +76,18 @@ public sealed class EngineOptions
     /// <summary>Directory for the files of ShareMemory, e.g. <c>/dev/shm</c>; empty refuses them.</summary>
     public string SharedMemoryDir { get; set; } = "";
 
+    /// <summary>Of the budget, most that shared regions may take, which callers of the same host put weights into. By default a third of it.</summary>
+    public long SharedRegionBudgetBytes { get; set; } = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / 4;
+
+    /// <summary>Most bytes of one shared region. By default all of <see cref="SharedRegionBudgetBytes"/>.</summary>
+    public long MaxSharedRegionBytes { get; set; } = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / 4;
+
+    /// <summary>Most shared regions at once.</summary>
+    public int MaxSharedRegions { get; set; } = 64;
+
+    /// <summary>Whether callers can rent shared regions. Not a setting of its own: a server sets it where it has a socket to hand them out on.</summary>
+    public bool OffersSharedRegions { get; set; }
+
     /// <summary>Directory for snapshots of modules, made where it is missing; empty keeps none. One process has it at a time.</summary>
     public string Data { get; set; } = "";
 
@@ -153,6 +165,10 @@ public sealed class EngineOptions
         AtLeast(MemoryBudgetBytes, 1, nameof(MemoryBudgetBytes));
         AtLeast(GraphBudgetBytes, 0, nameof(GraphBudgetBytes));
         AtLeast(KeptTensorBudgetBytes, 0, nameof(KeptTensorBudgetBytes));
+        AtLeast(SharedRegionBudgetBytes, 0, nameof(SharedRegionBudgetBytes));
+        AtLeast(MaxSharedRegionBytes, 1, nameof(MaxSharedRegionBytes));
+        AtLeast(MaxSharedRegions, 1, nameof(MaxSharedRegions));
+        AtMost(MaxSharedRegions, 4096, nameof(MaxSharedRegions));
         AtLeast(MaxQueue, 1, nameof(MaxQueue));
         AtLeast(MaxQueuePerModule, 1, nameof(MaxQueuePerModule));
         AtLeast(MaxGraphsPerModule, 1, nameof(MaxGraphsPerModule));
@@ -231,6 +247,9 @@ public sealed class EngineOptions
         ["graph_ttl"] = Seconds(GraphTtl),
         ["kept_tensor_budget_bytes"] = Number(KeptTensorBudgetBytes),
         ["kept_tensor_ttl"] = Seconds(KeptTensorTtl),
+        ["shared_region_budget_bytes"] = Number(SharedRegionBudgetBytes),
+        ["max_shared_region_bytes"] = Number(MaxSharedRegionBytes),
+        ["max_shared_regions"] = Number(MaxSharedRegions),
         ["max_ttl"] = Seconds(MaxTtl),
         ["max_queue"] = Number(MaxQueue),
         ["max_queue_per_module"] = Number(MaxQueuePerModule),

@@ -20,23 +20,25 @@ internal sealed class FileState : StateSource
     public override long TotalBytes { get; }
 
     /// <inheritdoc/>
+    internal override bool IsSole => true;
+
+    /// <inheritdoc/>
     public override string FieldOf(int entry) => _field;
 
     /// <summary>Reads tensors, after all of them have been charged.</summary>
     /// <param name="file">The open file.</param>
     /// <param name="wanted">Which of its entries.</param>
     /// <param name="ledger">Charged first.</param>
-    /// <param name="name">The file's name, for the ledger's message.</param>
-    /// <param name="field">Where the file's name stands in the request, for errors.</param>
+    /// <param name="origin">What holds it, for messages.</param>
     /// <param name="progress">Told the bytes read and those of all, after each tensor.</param>
     /// <param name="cancellationToken">Looked at between pieces of the file.</param>
     /// <exception cref="EngineException">It does not fit the memory budget, or the file is damaged.</exception>
     public static FileState Read(
-        IStateFile file, IReadOnlyList<LoadEntry> wanted, MemoryLedger ledger, string name, string field, Action<long, long> progress, CancellationToken cancellationToken)
+        IStateFile file, IReadOnlyList<LoadEntry> wanted, MemoryLedger ledger, StateOrigin origin, Action<long, long> progress, CancellationToken cancellationToken)
     {
         StateEntryInfo[] entries = [.. wanted.Select(entry => file.Entries[entry.Index])];
-        var lengths = StateUpload.ByteLengths(entries, field);
-        var charge = new MemoryCharge(ledger, MemoryUse.State, "the tensors of file", name, lengths.Sum());
+        var lengths = StateUpload.ByteLengths(entries, origin.Field);
+        var charge = new MemoryCharge(ledger, MemoryUse.State, $"the tensors of {origin.Kind}", origin.Name, lengths.Sum());
         var tensors = new (string Key, Tensor Value)[entries.Length];
         var done = 0L;
         try
@@ -48,7 +50,7 @@ internal sealed class FileState : StateSource
                 progress(done += lengths[i], charge.Bytes);
             }
 
-            return new FileState(entries, tensors, charge, field);
+            return new FileState(entries, tensors, charge, origin.Field);
         }
         catch
         {

@@ -21,13 +21,15 @@ public sealed partial class HostedModule
         {
             HookChecks.Check(spec, "hook", inline: false);
             var tensors = CallTensors.Import(_host, Name, examples, [], "", "", mayShare: true);
+
+            // A hook of a session goes with it, at the latest when the process ends.
             return Run(GateMode.Exclusive, ifGeneration, () => _state.Hooks.Register(spec, "hook", hook =>
             {
                 if (examples is not null)
                 {
                     HookTrial.Run(_state, _host, hook, tensors.Arguments(examples));
                 }
-            }), tensors.Dispose, cancellationToken);
+            }), tensors.Dispose, cancellationToken, isKept: spec.Session.Length == 0);
         }
         catch (EngineException exception)
         {

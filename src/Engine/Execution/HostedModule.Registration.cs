@@ -174,7 +174,7 @@ public sealed partial class HostedModule
     {
         var file = _state.Share(_state.Tree.Find(target.Path));
         return new SharedStateCopy(file.Path, file.Bytes, _state.Generation);
-    }, cancellationToken);
+    }, cancellationToken, isKept: false);
 
     private Registration Registration() => new(_state.Tree, _host.Limits, _state.Optimizers.HolderOf);
 

@@ -31,12 +31,13 @@ public sealed partial class HostedModule
         }, cancellationToken);
     }
 
-    /// <summary>Copies all of the module, for a snapshot. The module is busy for the copy alone.</summary>
+    /// <summary>Copies the module in its turn, for a snapshot. The module is busy for the copy alone.</summary>
+    /// <param name="capture">Makes the copy.</param>
     /// <param name="ifGeneration">The generation that the module must be at; null takes any.</param>
     /// <param name="cancellationToken">Takes the call back while it waits.</param>
-    internal Task<ModuleImage> CaptureAsync(ulong? ifGeneration, CancellationToken cancellationToken) => Read(() =>
+    internal Task<T> CaptureAsync<T>(Func<ModuleState, T> capture, ulong? ifGeneration, CancellationToken cancellationToken) => Read(() =>
     {
         _state.Begin(ifGeneration);
-        return ModuleImage.Of(_state, _host.Ledger);
+        return capture(_state);
     }, cancellationToken);
 }

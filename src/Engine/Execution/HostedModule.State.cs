@@ -122,8 +122,10 @@ public sealed partial class HostedModule
         var copied = 0L;
         var load = StateLoading.Prepare(_state.Tree.Find(path), entries, plan, source.FieldOf, copies: hooks.Count > 0, bytes => copies.Resize(copied = bytes));
         Action? follow = null;
+        SoleHolders? takers = null;
         try
         {
+            takers = source.IsSole && hooks.Count == 0 ? new SoleHolders(_state.Tree.Root) : null;
             if (plan.Assign)
             {
                 // As at a conversion: optimizers go on with the parameters in their new dtypes.
@@ -137,7 +139,7 @@ public sealed partial class HostedModule
             throw;
         }
 
-        load.Apply();
+        load.Apply(takers is not null && source.TryGive() ? takers : null);
         follow?.Invoke();
         return load.Outcome;
     }

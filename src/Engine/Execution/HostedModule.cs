@@ -163,8 +163,12 @@ public sealed partial class HostedModule
     internal Task<T> Read<T>(Func<T> work, CancellationToken cancellationToken) => Run(GateMode.Shared, null, work, null, cancellationToken);
 
     /// <summary>Runs something that changes the module, alone.</summary>
-    internal Task<T> Change<T>(ulong? ifGeneration, Func<T> work, CancellationToken cancellationToken) =>
-        Run(GateMode.Exclusive, ifGeneration, work, null, cancellationToken);
+    /// <param name="ifGeneration">The generation that the module must be at; null takes any.</param>
+    /// <param name="work">What changes it.</param>
+    /// <param name="cancellationToken">Takes the call back while it waits.</param>
+    /// <param name="isKept">Whether a snapshot holds what it changes: else it holds no word of the call, so that a repeat after a restart is done again.</param>
+    internal Task<T> Change<T>(ulong? ifGeneration, Func<T> work, CancellationToken cancellationToken, bool isKept = true) =>
+        Run(GateMode.Exclusive, ifGeneration, work, null, cancellationToken, isKept);
 
     private Task<T> WithTensors<T>(
         CallInputs? inputs, IReadOnlyList<TensorInput> others, string othersPrefix, string othersField, CallHooks? hooks, Func<CallTensors, HeldModules?, T> work, CancellationToken cancellationToken)
@@ -183,7 +187,9 @@ public sealed partial class HostedModule
         if (NeedsOthers(hooks))
         {
             HeldModules? held = null;
-            var call = new LaneCall<T>(GateMode.Shared, () => work(tensors, held), Release);
+            // Its gate is held alone, as any change's.
+            var once = OnceCall.Current;
+            var call = new LaneCall<T>(GateMode.Shared, () => _state.Calls.Run(once, () => work(tensors, held)), Release);
             return WithOthers(call, taken => held = taken, () => GateMode.Exclusive, hooks, cancellationToken);
         }
 
@@ -196,13 +202,10 @@ public sealed partial class HostedModule
         }
     }
 
-    private Task<T> Run<T>(GateMode mode, ulong? ifGeneration, Func<T> work, Action? release, CancellationToken cancellationToken)
+    private Task<T> Run<T>(GateMode mode, ulong? ifGeneration, Func<T> work, Action? release, CancellationToken cancellationToken, bool isKept = true)
     {
-        var call = new LaneCall<T>(mode, () =>
-        {
-            _state.Begin(ifGeneration);
-            return work();
-        }, release);
+        var once = mode == GateMode.Exclusive && isKept ? OnceCall.Current : null;
+        var call = new LaneCall<T>(mode, () => once is null ? Turn() : _state.Calls.Run(once, Turn), release);
         try
         {
             call.Enter(_gate, cancellationToken);
@@ -213,6 +216,12 @@ public sealed partial class HostedModule
         }
 
         return call.Task;
+
+        T Turn()
+        {
+            _state.Begin(ifGeneration);
+            return work();
+        }
     }
 
     private ModuleSummary Refreshed()

@@ -1,4 +1,5 @@
 using Microsoft.Extensions.Logging;
+using Sconce.Engine.Weights;
 
 namespace Sconce.Engine.Execution;
 
@@ -15,10 +16,10 @@ internal static partial class Log
     public static partial void FirstUse(ILogger logger, string kind, string name);
 
     [LoggerMessage(1004, LogLevel.Information, "Reading {File}: {Done} of {Total} bytes")]
-    public static partial void Reading(ILogger logger, string file, long done, long total);
+    public static partial void Reading(ILogger logger, StateOrigin file, long done, long total);
 
     [LoggerMessage(1005, LogLevel.Information, "Read {Bytes} bytes of {File} for module {Module}")]
-    public static partial void FileRead(ILogger logger, long bytes, string file, string module);
+    public static partial void FileRead(ILogger logger, long bytes, StateOrigin file, string module);
 
     [LoggerMessage(1006, LogLevel.Information, "Wrote {Bytes} bytes of module {Module} to {File}")]
     public static partial void FileWritten(ILogger logger, long bytes, string module, string file);

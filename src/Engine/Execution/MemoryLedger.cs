@@ -29,6 +29,9 @@ public enum MemoryUse
 
     /// <summary>Large results within calls that run, and large answers until they are sent.</summary>
     Outputs,
+
+    /// <summary>Memory that callers of the same host have too.</summary>
+    SharedRegions,
 }
 
 /// <summary>The ledger's figures at one moment, in bytes.</summary>
@@ -36,8 +39,9 @@ public enum MemoryUse
 /// <param name="UsedBytes">Charged now.</param>
 /// <param name="GraphBytes">Of that, for live graphs.</param>
 /// <param name="KeptTensorBytes">Of that, for kept tensors.</param>
+/// <param name="SharedRegionBytes">Of that, for shared regions.</param>
 /// <param name="ResidentBytes">Resident set size of the process.</param>
-public readonly record struct MemoryUsage(long BudgetBytes, long UsedBytes, long GraphBytes, long KeptTensorBytes, long ResidentBytes);
+public readonly record struct MemoryUsage(long BudgetBytes, long UsedBytes, long GraphBytes, long KeptTensorBytes, long SharedRegionBytes, long ResidentBytes);
 
 /// <summary>
 /// Counts the memory that callers made the process take, before it is taken: over a container's limit the kernel kills, so what does not fit must be
@@ -49,6 +53,7 @@ public sealed class MemoryLedger
     private readonly long _budget;
     private readonly long _graphBudget;
     private readonly long _keptTensorBudget;
+    private readonly long _sharedRegionBudget;
     private long _total;
 
     internal MemoryLedger(EngineOptions options)
@@ -56,10 +61,11 @@ public sealed class MemoryLedger
         _budget = options.MemoryBudgetBytes;
         _graphBudget = options.GraphBudgetBytes;
         _keptTensorBudget = options.KeptTensorBudgetBytes;
+        _sharedRegionBudget = options.SharedRegionBudgetBytes;
     }
 
     /// <summary>The figures now.</summary>
-    public MemoryUsage Usage => new(_budget, UsedBytes, Used(MemoryUse.Graphs), Used(MemoryUse.KeptTensors), Environment.WorkingSet);
+    public MemoryUsage Usage => new(_budget, UsedBytes, Used(MemoryUse.Graphs), Used(MemoryUse.KeptTensors), Used(MemoryUse.SharedRegions), Environment.WorkingSet);
 
     /// <summary>Bytes charged now.</summary>
     public long UsedBytes => Interlocked.Read(ref _total);
@@ -129,6 +135,7 @@ public sealed class MemoryLedger
     {
         MemoryUse.Graphs => (_graphBudget, "graph_budget_bytes"),
         MemoryUse.KeptTensors => (_keptTensorBudget, "kept_tensor_budget_bytes"),
+        MemoryUse.SharedRegions => (_sharedRegionBudget, "shared_region_budget_bytes"),
         _ => (long.MaxValue, ""),
     };
 

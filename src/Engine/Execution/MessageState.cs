@@ -1,14 +1,16 @@
+using Sconce.Engine.Regions;
 using Sconce.Engine.Tensors;
 using Sconce.Engine.Weights;
 using static TorchSharp.torch;
 
 namespace Sconce.Engine.Execution;
 
-/// <summary>What a new module is to hold instead of its initial values: tensors of the message, or a file.</summary>
+/// <summary>What a new module is to hold instead of its initial values: tensors of the message, a file, or what is in a shared region.</summary>
 /// <param name="Tensors">Keys and tensors; empty where there are none.</param>
 /// <param name="File">A file of the models directory; null where there is none.</param>
 /// <param name="Plan">How they are loaded.</param>
-public sealed record InitialState(IReadOnlyList<KeyValuePair<string, TensorInput>> Tensors, ModelFileRef? File, LoadPlan Plan);
+/// <param name="Shared">What is in a shared region; null where there is none.</param>
+public sealed record InitialState(IReadOnlyList<KeyValuePair<string, TensorInput>> Tensors, ModelFileRef? File, LoadPlan Plan, SharedStateRef? Shared = null);
 
 /// <summary>The tensors of a state dict that came within one message, copied and charged until disposed.</summary>
 internal sealed class MessageState : StateSource

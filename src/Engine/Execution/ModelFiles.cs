@@ -5,16 +5,12 @@ using Sconce.Engine.Weights;
 namespace Sconce.Engine.Execution;
 
 /// <summary>Weights in and out of the operator's directories. It reads and writes off the lanes, a few files at a time, and never touches a module.</summary>
-internal sealed class ModelFiles(EngineOptions options, MemoryLedger ledger, ILogger log, TimeProvider time)
+/// <param name="options">What the operator set.</param>
+/// <param name="reading">Reads files, and whose turns writing takes too.</param>
+/// <param name="log">Told what is written.</param>
+internal sealed class ModelFiles(EngineOptions options, StateReading reading, ILogger log)
 {
-    // More would only share the disk.
-    private const int AtOnce = 2;
-
     private const int MaxListed = 10_000;
-
-    private static readonly TimeSpan ProgressEvery = TimeSpan.FromSeconds(5);
-
-    private static readonly SemaphoreSlim Turns = new(AtOnce);
 
     private OperatorDirectory Models => options.ModelsDir.Length > 0 ? new(options.ModelsDir, SystemDisk.Instance)
         : throw EngineException.Precondition("MODELS_DIR_OFF", "this server loads no files: its operator has not set models_dir; LoadStateDict takes weights over the wire");
@@ -26,7 +22,7 @@ internal sealed class ModelFiles(EngineOptions options, MemoryLedger ledger, ILo
     public Task<(IReadOnlyList<ModelFileInfo> Files, bool More)> ListAsync(string prefix, CancellationToken cancellationToken)
     {
         var directory = Models;
-        return InTurn<(IReadOnlyList<ModelFileInfo>, bool)>(() =>
+        return reading.InTurn<(IReadOnlyList<ModelFileInfo>, bool)>(() =>
         {
             var files = new List<ModelFileInfo>();
             foreach (var name in directory.List().Where(name => name.StartsWith(prefix, StringComparison.Ordinal)))
@@ -54,20 +50,12 @@ internal sealed class ModelFiles(EngineOptions options, MemoryLedger ledger, ILo
     /// <param name="check">Refuses what would not fit, before anything is read.</param>
     /// <param name="cancellationToken">Gives up between two tensors.</param>
     /// <returns>The tensors, which the caller disposes, and the file's format.</returns>
-    public async Task<(FileState State, StateFileFormat Format)> ReadAsync(
+    public Task<(FileState State, StateFileFormat Format)> ReadAsync(
         ModelFileRef named, LoadPlan plan, string module, Func<IReadOnlyList<StateEntryInfo>, Task> check, CancellationToken cancellationToken)
     {
         var directory = Models;
-        var (file, format) = await InTurn(() => StateFiles.Open(ByteSource.Owned(directory.OpenRead(named.Name, named.Field + "name")), named), cancellationToken).ConfigureAwait(false);
-        using (file)
-        {
-            // Not in turn: the module may be busy for long, and many such files wait for it.
-            using var listed = new MemoryCharge(ledger, MemoryUse.State, "the list of tensors of file", named.Name, StateEntryInfo.BytesOf(file.Entries));
-            await check(file.Entries).ConfigureAwait(false);
-            var state = await InTurn(() => Read(file, named, plan, cancellationToken), cancellationToken).ConfigureAwait(false);
-            Log.FileRead(log, state.TotalBytes, named.Name, module);
-            return (state, format);
-        }
+        var origin = StateOrigin.Of(named);
+        return reading.ReadAsync(() => ByteSource.Owned(directory.OpenRead(named.Name, origin.Field)), origin, plan, module, check, cancellationToken);
     }
 
     /// <summary>Refuses at once what <see cref="WriteAsync"/> would refuse whatever the module holds.</summary>
@@ -85,28 +73,13 @@ internal sealed class ModelFiles(EngineOptions options, MemoryLedger ledger, ILo
         var directory = Exports;
         var chosen = StateFiles.FormatFor(format, name);
         var write = StateFiles.Writer(state, chosen);
-        return InTurn(() =>
+        return reading.InTurn(() =>
         {
             StateFiles.Counted? counted = null;
             directory.Write(name, "file", overwrite, stream => write(counted = new StateFiles.Counted(stream, cancellationToken)));
             Log.FileWritten(log, counted!.Length, module, name);
             return new SavedStateFile(name, counted.Length, counted.Digest, chosen, state.Entries.Count, state.Generation);
         }, cancellationToken);
-    }
-
-    private FileState Read(IStateFile file, ModelFileRef named, LoadPlan plan, CancellationToken cancellationToken)
-    {
-        var last = time.GetTimestamp();
-        return FileState.Read(file, plan.Map(file.Entries), ledger, named.Name, named.Field + "name", Progress, cancellationToken);
-
-        void Progress(long done, long total)
-        {
-            if (time.GetElapsedTime(last) >= ProgressEvery)
-            {
-                last = time.GetTimestamp();
-                Log.Reading(log, named.Name, done, total);
-            }
-        }
     }
 
     /// <summary>Deletes what killed processes have left of files that they wrote.</summary>
@@ -141,19 +114,6 @@ internal sealed class ModelFiles(EngineOptions options, MemoryLedger ledger, ILo
         {
             // Gone meanwhile, or not for the server to read: nobody could load it.
             return null;
-        }
-    }
-
-    private static async Task<T> InTurn<T>(Func<T> work, CancellationToken cancellationToken)
-    {
-        await Turns.WaitAsync(cancellationToken).ConfigureAwait(false);
-        try
-        {
-            return await Task.Run(work, cancellationToken).ConfigureAwait(false);
-        }
-        finally
-        {
-            Turns.Release();
         }
     }
 }

@@ -24,7 +24,14 @@ public readonly record struct ChangeTarget(string Path, ulong? IfGeneration)
 /// <param name="Created">When it was created.</param>
 /// <param name="LiveGraphs">Live graphs recorded on it.</param>
 public sealed record ModuleSummary(
-    string Name, string Type, ulong Generation, bool Training, long Parameters, long Bytes, string Device, IReadOnlyList<string> Optimizers, DateTimeOffset Created, int LiveGraphs);
+    string Name, string Type, ulong Generation, bool Training, long Parameters, long Bytes, string Device, IReadOnlyList<string> Optimizers, DateTimeOffset Created, int LiveGraphs)
+{
+    /// <summary>Steps that its optimizers have taken, all together, those of deleted ones among them.</summary>
+    public long Steps { get; init; }
+
+    /// <summary>How many of the steps its newest snapshot holds: what is there after a crash. Null where it has none.</summary>
+    public long? DurableSteps { get; init; }
+}
 
 /// <summary>A module's tree.</summary>
 /// <param name="Module">Summary of the whole module.</param>

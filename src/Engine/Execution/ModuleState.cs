@@ -53,6 +53,9 @@ internal sealed class ModuleState : IDisposable
     /// <summary>Steps that its optimizers have taken, those of deleted ones among them.</summary>
     public long Steps { get; private set; }
 
+    /// <summary>The calls with an id whose effects are in the module; safe to use from any thread.</summary>
+    public OnceCalls Calls { get; } = new();
+
     /// <summary>The live graphs; safe to use from any thread.</summary>
     public GraphTable Graphs { get; }
 
@@ -88,7 +91,7 @@ internal sealed class ModuleState : IDisposable
     public bool AnyShapeless { get; private set; }
 
     /// <summary>The summary as of the last change. May be read from any thread.</summary>
-    public ModuleSummary Summary => Volatile.Read(ref _summary) with { Generation = Generation, LiveGraphs = Graphs.Count };
+    public ModuleSummary Summary => Volatile.Read(ref _summary) with { Generation = Generation, LiveGraphs = Graphs.Count, Steps = Steps, DurableSteps = _host.Durable?.DurableSteps(Name) };
 
     /// <summary>Whether the module was deleted: read it while its gate is held.</summary>
     public bool IsDeleted => _deleted;
@@ -190,6 +193,7 @@ internal sealed class ModuleState : IDisposable
     {
         Generation++;
         Graphs.Invalidate();
+        Calls.Changed();
     }
 
     /// <summary>An optimizer has stepped; a snapshot may be due.</summary>

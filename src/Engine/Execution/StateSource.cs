@@ -7,6 +7,7 @@ public abstract class StateSource : IDisposable
 {
     private readonly Lock _lock = new();
     private int _holds;
+    private bool _given;
     private bool _disposed;
     private bool _freed;
 
@@ -19,6 +20,9 @@ public abstract class StateSource : IDisposable
 
     /// <summary>Bytes of all of them together.</summary>
     public abstract long TotalBytes { get; }
+
+    /// <summary>Whether the memory of its tensors is nobody else's, so that a module may take it instead of copying (<see cref="TryGive"/>).</summary>
+    internal virtual bool IsSole => false;
 
     /// <summary>Whether <see cref="Dispose"/> was called.</summary>
     private protected bool IsDisposed => _disposed;
@@ -44,7 +48,7 @@ public abstract class StateSource : IDisposable
     {
         lock (_lock)
         {
-            ObjectDisposedException.ThrowIf(_disposed, this);
+            ObjectDisposedException.ThrowIf(_disposed || _given, this);
             _holds++;
         }
 
@@ -59,6 +63,16 @@ public abstract class StateSource : IDisposable
                 _holds--;
                 FreeWhenUnused();
             }
+        }
+    }
+
+    /// <summary>Gives the memory of the tensors to the module that uses them now: nobody uses them after that.</summary>
+    /// <returns>False where the module is to copy them.</returns>
+    internal bool TryGive()
+    {
+        lock (_lock)
+        {
+            return _given = IsSole && _holds == 1;
         }
     }
 

@@ -45,6 +45,9 @@ public sealed unsafe class StateUpload : StateSource
     /// <inheritdoc/>
     public override long TotalBytes { get; }
 
+    /// <inheritdoc/>
+    internal override bool IsSole => true;
+
     /// <summary>Where the list stands in the request, for errors.</summary>
     internal string Field { get; }
 

@@ -67,6 +67,9 @@ public abstract class ModuleNode : IDisposable
     /// <summary>What it was made of, so that it can be made again.</summary>
     internal NodeOrigin Origin { get; private protected set; }
 
+    /// <summary>Whether all that it computes with is what it names, so that nothing else refers to the memory of its tensors. Code of others may keep views.</summary>
+    internal virtual bool IsKnown => true;
+
     /// <summary>Its own parameters with those that are None.</summary>
     internal IReadOnlyList<ParameterSlot> Slots
     {

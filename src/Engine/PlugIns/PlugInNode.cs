@@ -47,6 +47,8 @@ internal sealed class PlugInNode : ModuleNode
         ? Guarded(() => (string?)method.Invoke(_module, System.Reflection.BindingFlags.DoNotWrapExceptions, null, null, null) ?? "", "extra_repr")
         : "";
 
+    internal override bool IsKnown => false;
+
     /// <summary>The node of the module that a spec named: this one, or the one that this is part of.</summary>
     public PlugInNode Whole { get; }
 

@@ -24,6 +24,9 @@ public sealed class DurableModules : IDisposable
     private const string WeightsPart = "weights.safetensors";
     private const string TrainingPart = "training.safetensors";
 
+    // Only where a module has calls with an id; in snapshots of the time before these were kept there is none.
+    private const string RequestsPart = "requests.json";
+
     // Each takes the memory of a copy and waits for the disk.
     private const int DrainedAtOnce = 4;
 
@@ -31,7 +34,7 @@ public sealed class DurableModules : IDisposable
     private readonly SnapshotStore _store;
     private readonly ILogger _log;
 
-    // The snapshots that modules took by themselves and that are being written, one of a module at most: a disk that is slower than the steps must not fill the memory.
+    // The snapshots that modules took by themselves last, one of a module at most being written: a disk that is slower than the steps must not fill the memory.
     private readonly ConcurrentDictionary<string, Task> _writing = new(StringComparer.Ordinal);
     private volatile RestorationProgress _progress;
     private volatile bool _restoring;
@@ -66,8 +69,9 @@ public sealed class DurableModules : IDisposable
             SnapshotPolicy.CheckKeepLast(keep, "keep_last");
         }
 
-        using var image = await _host.GetModule(module).CaptureAsync(ifGeneration, cancellationToken).ConfigureAwait(false);
-        return await Task.Run(() => Write(module, image, "request", keepLast, cancellationToken), cancellationToken).ConfigureAwait(false);
+        using var copy = await _host.GetModule(module).CaptureAsync(Copy, ifGeneration, cancellationToken).ConfigureAwait(false);
+        await copy.Place.Turn.WaitAsync(cancellationToken).ConfigureAwait(false);
+        return await Task.Run(() => Write(copy, "request", keepLast, cancellationToken), cancellationToken).ConfigureAwait(false);
     }
 
     /// <summary>Snapshots, by module, the oldest first.</summary>
@@ -146,37 +150,39 @@ public sealed class DurableModules : IDisposable
         _restoring = false;
     }
 
+    /// <summary>Steps of a module as they are in its newest snapshot, and so after a crash; null where it has none.</summary>
+    internal long? DurableSteps(string module) => _store.Newest(module)?.Facts.Step;
+
     /// <summary>Whether a name belongs to a module that is on disk, so that no other may be made under it.</summary>
     internal bool HasSnapshots(string module) => _store.List(module).Count > 0;
 
     /// <summary>Deletes a module's snapshots, after the module and before another can have the name: what is being written is waited for, and what comes after that finds the module gone.</summary>
-    internal Task ForgetAsync(string module) => Task.Run(() => _store.DeleteAll(module));
+    internal Task ForgetAsync(string module)
+    {
+        _writing.TryRemove(module, out _);
+        return Task.Run(() => _store.DeleteAll(module));
+    }
 
     /// <summary>In a module's turn, after a step that makes a snapshot due: copies the module, and writes the copy beside what runs.</summary>
     /// <returns>False where one is still being written: the next step will ask again.</returns>
     internal bool TrySaveStep(ModuleState state)
     {
-        if (_writing.ContainsKey(state.Name))
+        if (_writing.TryGetValue(state.Name, out var writing) && !writing.IsCompleted)
         {
             return false;
         }
 
-        ModuleImage image;
         try
         {
-            image = ModuleImage.Of(state, _host.Ledger);
+            var copy = Copy(state);
+            _writing[state.Name] = copy.Place.Turn.ContinueWith(_ => WriteStep(copy), CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
         }
         catch (Exception exception)
         {
             // Whatever it is: the step is done and its caller gets its answer; the next one that is due tries again.
             Log.NotSaved(_log, exception, state.Name, "steps");
-            return true;
         }
 
-        // Known before it runs: it takes itself away at its end.
-        var writing = new Task(() => WriteStep(state.Name, image));
-        _writing[state.Name] = writing;
-        writing.Start(TaskScheduler.Default);
         return true;
     }
 
@@ -218,8 +224,8 @@ public sealed class DurableModules : IDisposable
     {
         try
         {
-            using var image = ModuleImage.Of(module.State, _host.Ledger);
-            Write(module.Name, image, "drain", null, default);
+            using var copy = Copy(module.State);
+            Write(copy, "drain", null, default);
             return true;
         }
         catch (EngineException exception) when (exception.Error == EngineError.ResourceExhausted && !isLast)
@@ -234,13 +240,13 @@ public sealed class DurableModules : IDisposable
         }
     }
 
-    private void WriteStep(string module, ModuleImage image)
+    private void WriteStep(ModuleCopy copy)
     {
-        using (image)
+        using (copy)
         {
             try
             {
-                Write(module, image, "steps", null, default);
+                Write(copy, "steps", null, default);
             }
             catch (EngineException exception) when (exception.Error == EngineError.NotFound)
             {
@@ -248,21 +254,35 @@ public sealed class DurableModules : IDisposable
             }
             catch (Exception exception)
             {
-                Log.NotSaved(_log, exception, module, "steps");
-            }
-            finally
-            {
-                _writing.TryRemove(module, out _);
+                Log.NotSaved(_log, exception, copy.Place.Module, "steps");
             }
         }
     }
 
-    private SnapshotInfo Write(string module, ModuleImage image, string reason, int? keepLast, CancellationToken cancellationToken)
+    /// <summary>Copies a module in its turn, with a place among its saves: of two copies, the one that was made first is written first.</summary>
+    private ModuleCopy Copy(ModuleState state)
     {
+        var place = _store.TakePlace(state.Name);
+        try
+        {
+            return new ModuleCopy(ModuleImage.Of(state, _host.Ledger), place);
+        }
+        catch
+        {
+            place.Dispose();
+            throw;
+        }
+    }
+
+    private SnapshotInfo Write(ModuleCopy copy, string reason, int? keepLast, CancellationToken cancellationToken)
+    {
+        var (module, image) = (copy.Place.Module, copy.Image);
+        var calls = AnsweredCalls.Of(image, cancellationToken);
         var info = _store.Save(
-            module,
+            copy.Place,
             [
                 new(FactsPart, stream => FactsJson.Write(stream, image.Facts)),
+                .. calls.Count > 0 ? (SnapshotPart[])[new(RequestsPart, stream => RequestsJson.Write(stream, calls.Select(call => call.Remember())))] : [],
                 new(WeightsPart, StateFiles.Writer(image.Weights, StateFileFormat.Safetensors)),
                 new(TrainingPart, stream =>
                 {
@@ -321,13 +341,34 @@ public sealed class DurableModules : IDisposable
         var facts = FactsJson.Read(text);
         using var weights = Tensors(content, WeightsPart);
         using var training = Tensors(content, TrainingPart);
+        var calls = Calls(content);
         if (content.Info.Module != module)
         {
-            // When the other one is saved is not this one's matter.
-            facts = facts with { Policy = new SnapshotPolicy() };
+            // When the other one is saved is not this one's matter, and what was called on it says nothing of this one.
+            (facts, calls) = (facts with { Policy = new SnapshotPolicy() }, []);
         }
 
-        return await _host.RestoreModuleAsync(module, new ImageReader(facts, weights, training), ifGeneration, cancellationToken).ConfigureAwait(false);
+        return await _host.RestoreModuleAsync(module, new ImageReader(facts, weights, training, calls), ifGeneration, cancellationToken).ConfigureAwait(false);
+    }
+
+    private static IReadOnlyList<RememberedCall> Calls(SnapshotContent content)
+    {
+        if (content.Info.Parts.All(part => part.Name != RequestsPart))
+        {
+            return [];
+        }
+
+        using var text = content.Open(RequestsPart);
+        return RequestsJson.Read(text);
+    }
+
+    private sealed record ModuleCopy(ModuleImage Image, SnapshotPlace Place) : IDisposable
+    {
+        public void Dispose()
+        {
+            Image.Dispose();
+            Place.Dispose();
+        }
     }
 
     private static SafetensorsFile Tensors(SnapshotContent content, string part)

@@ -11,11 +11,15 @@ namespace Sconce.Engine.Snapshots;
 /// <param name="facts">All but the tensors.</param>
 /// <param name="weights">The state dict.</param>
 /// <param name="training">The other tensors.</param>
-internal sealed class ImageReader(ModuleFacts facts, IStateFile weights, IStateFile training)
+/// <param name="calls">The calls with an id whose effects are in it.</param>
+internal sealed class ImageReader(ModuleFacts facts, IStateFile weights, IStateFile training, IReadOnlyList<RememberedCall>? calls = null)
 {
     private readonly HashSet<string> _complex = new(facts.Complex128, StringComparer.Ordinal);
     private readonly Dictionary<string, (IStateFile File, int Index)> _entries =
         Entries(weights).Concat(Entries(training)).ToDictionary(entry => entry.Key, entry => (entry.File, entry.Index), StringComparer.Ordinal);
+
+    /// <summary>The calls with an id whose effects are in it.</summary>
+    public IReadOnlyList<RememberedCall> Calls => calls ?? [];
 
     /// <summary>Builds the tree with its values, modes and policy.</summary>
     /// <param name="host">What builds it.</param>

@@ -12,7 +12,7 @@ internal sealed class ModuleImage : IDisposable
 {
     private const string What = "a snapshot of module";
 
-    private ModuleImage(ModuleFacts facts, StateSnapshot weights, StateSnapshot training) => (Facts, Weights, Training) = (facts, weights, training);
+    private ModuleImage(ModuleFacts facts, StateSnapshot weights, StateSnapshot training, OnceCall[] calls) => (Facts, Weights, Training, Calls) = (facts, weights, training, calls);
 
     /// <summary>All but the tensors.</summary>
     public ModuleFacts Facts { get; }
@@ -22,6 +22,9 @@ internal sealed class ModuleImage : IDisposable
 
     /// <summary>All other tensors, under the names that <see cref="ImageKeys"/> makes.</summary>
     public StateSnapshot Training { get; }
+
+    /// <summary>The calls with an id whose effects are in it, in the order of their turns. Some may have no answer yet.</summary>
+    public OnceCall[] Calls { get; }
 
     /// <summary>Refuses a module that a restart could not bring back.</summary>
     /// <exception cref="EngineException">It is, or holds, a TorchScript module.</exception>
@@ -89,7 +92,7 @@ internal sealed class ModuleImage : IDisposable
         var copied = StateSnapshot.Copy([.. weights.Select(Writable)], ledger, What, state.Name, state.Generation);
         try
         {
-            return new ModuleImage(facts, copied, StateSnapshot.Copy([.. training.Select(Writable)], ledger, What, state.Name, state.Generation));
+            return new ModuleImage(facts, copied, StateSnapshot.Copy([.. training.Select(Writable)], ledger, What, state.Name, state.Generation), state.Calls.ToArray());
         }
         catch
         {

@@ -1,10 +1,11 @@
+using System.Collections.Concurrent;
 using System.Security.Cryptography;
 
 namespace Sconce.Engine.Snapshots;
 
 /// <summary>
 /// The digest of a part: SHA-256 of the file, or, where that is longer than a <see cref="Segment"/>, of the SHA-256s of its segments one after another. So several threads
-/// can work at it, beside the disk: one is slower than a good disk. Used by one thread.
+/// can work at it, beside the disk: one is slower than a good disk. Used by one thread, whose own threads take one segment after another meanwhile.
 /// </summary>
 internal sealed unsafe class PartDigest : IDisposable
 {
@@ -14,88 +15,72 @@ internal sealed unsafe class PartDigest : IDisposable
     // A snapshot is taken beside work that has the processor's better half.
     private static readonly int Helpers = Math.Clamp(Environment.ProcessorCount / 2, 1, 4);
 
-    private readonly MemoryStream _digests = new();
-    private readonly IncrementalHash _open = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-    private int _opened;
+    // Of one part, in order, without the one that is open.
+    private readonly List<Piece> _segments = [];
+    private readonly ConcurrentQueue<Piece> _waiting = new();
+    private Piece _open = new();
 
     // Threads of its own, made when they are first needed: those of the pool may come late where all are busy, and the disk would wait for them.
     private readonly SemaphoreSlim _begun = new(0);
+    private readonly object _ended = new();
     private Thread[] _threads = [];
-    private volatile Job? _job;
+    private int _unfinished;
     private volatile bool _isDisposed;
-    private byte* _rest;
-    private int _restLength;
 
-    /// <summary>Adds bytes, on this thread.</summary>
-    public void Append(ReadOnlySpan<byte> bytes)
+    /// <summary>Adds bytes. They must stay where they are, as they are, until <see cref="Settle"/>, <see cref="Take"/>, <see cref="Drop"/> or <see cref="Dispose"/> has returned.</summary>
+    public void Add(byte* bytes, long length)
     {
-        while (bytes.Length > 0)
+        while (length > 0)
         {
-            var some = bytes[..Math.Min(bytes.Length, Segment - _opened)];
-            _open.AppendData(some);
-            _opened += some.Length;
-            bytes = bytes[some.Length..];
-            if (_opened == Segment)
+            var some = (int)Math.Min(length, Segment - _open.Length);
+            _open.Add(bytes, some);
+            bytes += some;
+            length -= some;
+            if (_open.Length == Segment)
             {
                 Close();
             }
         }
     }
 
-    /// <summary>Begins to add bytes, on other threads where there are whole segments. They must stay in place until <see cref="End"/>, which must be called whatever happens.</summary>
-    public void Begin(byte* bytes, int length)
+    /// <summary>Takes part in what is left and waits until nothing that was added is needed any more.</summary>
+    public void Settle()
     {
-        var head = _opened == 0 ? 0 : Math.Min(length, Segment - _opened);
-        Append(new ReadOnlySpan<byte>(bytes, head));
-        var count = (length - head) / Segment;
-        _rest = bytes + head + ((long)count * Segment);
-        _restLength = length - head - (count * Segment);
-        if (count == 0)
-        {
-            return;
-        }
-
-        if (_threads.Length == 0)
-        {
-            _threads = [.. Enumerable.Range(0, Helpers).Select(_ => new Thread(Help) { IsBackground = true, Name = "sconce-digest" })];
-            Array.ForEach(_threads, thread => thread.Start());
-        }
-
-        _job = new Job(bytes + head, count);
-        _begun.Release(Helpers);
-    }
-
-    /// <summary>Takes part in what was begun and waits until all of it is done; nothing where nothing was begun.</summary>
-    public void End()
-    {
-        if (_job is { } job)
-        {
-            _job = null;
-            job.Work();
-            _digests.Write(job.Finish());
-        }
-
-        var rest = new ReadOnlySpan<byte>(_rest, _restLength);
-        _restLength = 0;
-        Append(rest);
+        WorkToTheEnd();
+        _open.Absorb();
     }
 
     /// <summary>The digest of what was added since the last one, as 64 lower-case hexadecimal digits.</summary>
     public string Take()
     {
-        if (_opened > 0 || _digests.Length == 0)
+        if (_open.Length > 0 || _segments.Count == 0)
         {
             Close();
         }
 
-        var digests = _digests.GetBuffer().AsSpan(0, (int)_digests.Length);
-        var digest = Convert.ToHexStringLower(digests.Length == SHA256.HashSizeInBytes ? digests : SHA256.HashData(digests));
-        _digests.SetLength(0);
-        return digest;
+        WorkToTheEnd();
+        var digests = _segments.Count == 1 ? _segments[0].Digest() : SHA256.HashData([.. _segments.SelectMany(segment => segment.Digest())]);
+        _segments.Clear();
+        return Convert.ToHexStringLower(digests);
+    }
+
+    /// <summary>Forgets what was added since the last digest.</summary>
+    public void Drop()
+    {
+        while (_waiting.TryDequeue(out _))
+        {
+            Interlocked.Decrement(ref _unfinished);
+        }
+
+        WorkToTheEnd();
+        _segments.Clear();
+        _open.Dispose();
+        _open = new();
     }
 
     public void Dispose()
     {
+        Drop();
         _isDisposed = true;
         if (_threads.Length > 0)
         {
@@ -105,13 +90,48 @@ internal sealed unsafe class PartDigest : IDisposable
 
         _open.Dispose();
         _begun.Dispose();
-        _digests.Dispose();
     }
 
     private void Close()
     {
-        _digests.Write(_open.GetHashAndReset());
-        _opened = 0;
+        if (_threads.Length == 0 && _open.Length == Segment)
+        {
+            _threads = [.. Enumerable.Range(0, Helpers).Select(_ => new Thread(Help) { IsBackground = true, Name = "sconce-digest" })];
+            Array.ForEach(_threads, thread => thread.Start());
+        }
+
+        _segments.Add(_open);
+        Interlocked.Increment(ref _unfinished);
+        _waiting.Enqueue(_open);
+        _open = new();
+        _begun.Release();
+    }
+
+    private void WorkToTheEnd()
+    {
+        Work();
+        lock (_ended)
+        {
+            while (Volatile.Read(ref _unfinished) > 0)
+            {
+                Monitor.Wait(_ended);
+            }
+        }
+    }
+
+    private void Work()
+    {
+        while (_waiting.TryDequeue(out var segment))
+        {
+            segment.Finish();
+            if (Interlocked.Decrement(ref _unfinished) == 0)
+            {
+                lock (_ended)
+                {
+                    Monitor.PulseAll(_ended);
+                }
+            }
+        }
     }
 
     private void Help()
@@ -125,53 +145,72 @@ internal sealed unsafe class PartDigest : IDisposable
                 return;
             }
 
-            _job?.Work();
+            Work();
         }
     }
 
-    /// <summary>Whole segments, which several threads take one after another.</summary>
-    private sealed class Job(byte* bytes, int count)
+    /// <summary>A segment's bytes, in as many places as they lie in, and then its digest.</summary>
+    private sealed class Piece : IDisposable
     {
-        private readonly byte[] _digests = new byte[count * SHA256.HashSizeInBytes];
-        private readonly object _finished = new();
-        private int _taken;
-        private int _done;
+        private readonly List<(nint Start, int Length)> _places = [];
+        private IncrementalHash? _begun;
+        private byte[] _digest = [];
         private Exception? _failure;
 
-        public void Work()
+        public int Length { get; private set; }
+
+        public void Add(byte* start, int length)
         {
-            while (Interlocked.Increment(ref _taken) - 1 is var index && index < count)
+            _places.Add(((nint)start, length));
+            Length += length;
+        }
+
+        /// <summary>Hashes what there is, which is not needed any more then.</summary>
+        public void Absorb()
+        {
+            if (_places.Count > 0)
             {
-                try
+                _begun ??= IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+                foreach (var (start, length) in _places)
                 {
-                    SHA256.HashData(new ReadOnlySpan<byte>(bytes + ((long)index * Segment), Segment), _digests.AsSpan(index * SHA256.HashSizeInBytes));
-                }
-                catch (Exception exception)
-                {
-                    _failure = exception;
+                    _begun.AppendData(new ReadOnlySpan<byte>((byte*)start, length));
                 }
 
-                if (Interlocked.Increment(ref _done) == count)
-                {
-                    lock (_finished)
-                    {
-                        Monitor.PulseAll(_finished);
-                    }
-                }
+                _places.Clear();
             }
         }
 
-        public byte[] Finish()
+        /// <summary>Makes the digest; what fails is thrown by <see cref="Digest"/>.</summary>
+        public void Finish()
         {
-            lock (_finished)
+            try
             {
-                while (Volatile.Read(ref _done) < count)
+                if (_begun is null && _places.Count == 1)
                 {
-                    Monitor.Wait(_finished);
+                    _digest = SHA256.HashData(new ReadOnlySpan<byte>((byte*)_places[0].Start, Length));
+                }
+                else
+                {
+                    Absorb();
+                    _digest = _begun?.GetHashAndReset() ?? SHA256.HashData([]);
                 }
             }
+            catch (Exception exception)
+            {
+                _failure = exception;
+            }
+            finally
+            {
+                Dispose();
+            }
+        }
 
-            return _failure is null ? _digests : throw new CryptographicException("SHA-256 failed", _failure);
+        public byte[] Digest() => _failure is null ? _digest : throw new CryptographicException("SHA-256 failed", _failure);
+
+        public void Dispose()
+        {
+            _begun?.Dispose();
+            _begun = null;
         }
     }
 }

@@ -1,22 +1,27 @@
-using System.Buffers;
+using System.Runtime.InteropServices;
 using Sconce.Engine.Storage;
 
 namespace Sconce.Engine.Snapshots;
 
-/// <summary>What a part's writer writes to: a new file, and the digest of it. Large pieces go to both at once, from where they lie; small ones are collected.</summary>
-internal sealed class PartStream(IDiskWriter file, PartDigest digest, CancellationToken cancellation) : WriteOnlyStream
+/// <summary>
+/// What a part's writer writes to: a new file, and the digest of it. Bytes that last go to both from where they lie, so that the digest's threads may fall behind the disk; all
+/// others are collected in two blocks, one of which is hashed while the other one is filled.
+/// </summary>
+internal sealed unsafe class PartStream(IDiskWriter file, PartDigest digest, CancellationToken cancellation) : WriteOnlyStream
 {
     // Enough that the digest's other threads have something to do.
-    private const int BufferSize = 2 * PartDigest.Segment;
+    private const int Block = 2 * PartDigest.Segment;
 
     // A call that is cancelled ends after so much.
     private const int Piece = 1 << 23;
 
-    private byte[]? _buffer = ArrayPool<byte>.Shared.Rent(BufferSize);
-    private int _buffered;
+    private byte* _blocks = (byte*)NativeMemory.Alloc(2 * Block);
+    private int _block;
+    private int _drained;
+    private int _filled;
     private Exception? _failure;
 
-    public override bool CanWrite => _buffer is not null;
+    public override bool CanWrite => _blocks is not null;
 
     /// <summary>Makes the file durable and gives its digest. A failure that the writer met and swallowed is thrown here again.</summary>
     public string Finish()
@@ -27,36 +32,49 @@ internal sealed class PartStream(IDiskWriter file, PartDigest digest, Cancellati
             throw new IOException(failure.Message, failure) { HResult = failure.HResult };
         }
 
+        var sha256 = digest.Take();
         cancellation.ThrowIfCancellationRequested();
         file.Flush();
-        return digest.Take();
+        return sha256;
     }
 
     protected override void Take(ReadOnlySpan<byte> bytes)
     {
-        ObjectDisposedException.ThrowIf(_buffer is null, this);
-        if (bytes.Length > BufferSize - _buffered)
+        ObjectDisposedException.ThrowIf(_blocks is null, this);
+        while (bytes.Length > 0)
         {
-            Drain();
+            if (_filled == Block)
+            {
+                Turn();
+            }
+
+            var some = bytes[..Math.Min(bytes.Length, Block - _filled)];
+            some.CopyTo(new Span<byte>(_blocks + (_block * Block) + _filled, some.Length));
+            _filled += some.Length;
+            bytes = bytes[some.Length..];
+        }
+    }
+
+    protected override void TakeLasting(ReadOnlySpan<byte> bytes)
+    {
+        ObjectDisposedException.ThrowIf(_blocks is null, this);
+        Drain();
+        fixed (byte* start = bytes)
+        {
+            digest.Add(start, bytes.Length);
         }
 
-        if (bytes.Length >= BufferSize)
-        {
-            Put(bytes);
-        }
-        else
-        {
-            bytes.CopyTo(_buffer.AsSpan(_buffered));
-            _buffered += bytes.Length;
-        }
+        ToDisk(bytes);
     }
 
     protected override void Dispose(bool disposing)
     {
-        if (disposing && _buffer is { } buffer)
+        if (disposing && _blocks is not null)
         {
-            _buffer = null;
-            ArrayPool<byte>.Shared.Return(buffer);
+            // Where nobody has taken the digest: its threads may be reading what is about to go.
+            digest.Drop();
+            NativeMemory.Free(_blocks);
+            _blocks = null;
         }
 
         base.Dispose(disposing);
@@ -64,44 +82,36 @@ internal sealed class PartStream(IDiskWriter file, PartDigest digest, Cancellati
 
     private void Drain()
     {
-        if (_buffered > 0)
-        {
-            var bytes = _buffer.AsSpan(0, _buffered);
-            _buffered = 0;
-            Put(bytes);
-        }
+        var bytes = _blocks + (_block * Block) + _drained;
+        var length = _filled - _drained;
+        _drained = _filled;
+        digest.Add(bytes, length);
+        ToDisk(new ReadOnlySpan<byte>(bytes, length));
     }
 
-    private unsafe void Put(ReadOnlySpan<byte> bytes)
+    // The other block's bytes are hashed before it is filled anew, and this one's while it is.
+    private void Turn()
     {
-        fixed (byte* start = bytes)
-        {
-            digest.Begin(start, bytes.Length);
-            try
-            {
-                for (var offset = 0; offset < bytes.Length; offset += Piece)
-                {
-                    ToDisk(bytes.Slice(offset, Math.Min(Piece, bytes.Length - offset)));
-                }
-            }
-            finally
-            {
-                digest.End();
-            }
-        }
+        digest.Settle();
+        Drain();
+        _block ^= 1;
+        _drained = _filled = 0;
     }
 
     private void ToDisk(ReadOnlySpan<byte> bytes)
     {
-        cancellation.ThrowIfCancellationRequested();
-        try
+        for (var offset = 0; offset < bytes.Length; offset += Piece)
         {
-            file.Write(bytes);
-        }
-        catch (Exception exception)
-        {
-            _failure = exception;
-            throw;
+            cancellation.ThrowIfCancellationRequested();
+            try
+            {
+                file.Write(bytes.Slice(offset, Math.Min(Piece, bytes.Length - offset)));
+            }
+            catch (Exception exception)
+            {
+                _failure = exception;
+                throw;
+            }
         }
     }
 }

@@ -113,17 +113,17 @@ internal sealed class SnapshotContent : IDisposable
                         }
 
                         offset += read;
-                        digest.End();
-                        digest.Begin(start + half, read);
+                        digest.Settle();
+                        digest.Add(start + half, read);
                     }
+
+                    return digest.Take();
                 }
                 finally
                 {
-                    digest.End();
+                    digest.Drop();
                 }
             }
-
-            return digest.Take();
         }
         finally
         {

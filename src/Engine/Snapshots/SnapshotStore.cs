@@ -68,8 +68,19 @@ internal sealed class SnapshotStore : IDisposable
         }
     }
 
-    /// <summary>Saves a snapshot and then deletes the module's oldest beyond <paramref name="keepLast"/>. Saves of one module wait for one another.</summary>
+    /// <summary>Takes the next place among the saves and deletions of a module. Whoever disposes it too late keeps them all waiting.</summary>
     /// <param name="module">The module's name; no path is made of it.</param>
+    public SnapshotPlace TakePlace(string module) => _turns.Take(module);
+
+    /// <summary>Saves a snapshot as <see cref="Save(SnapshotPlace, IReadOnlyList{SnapshotPart}, SnapshotFacts, int, CancellationToken)"/> does, after whatever has a place now.</summary>
+    public SnapshotInfo Save(string module, IReadOnlyList<SnapshotPart> parts, SnapshotFacts facts, int keepLast, CancellationToken cancellation = default)
+    {
+        using var place = TakePlace(module);
+        return Save(place, parts, facts, keepLast, cancellation);
+    }
+
+    /// <summary>Saves a snapshot and then deletes the module's oldest beyond <paramref name="keepLast"/>. Saves of one module come in the order of their places.</summary>
+    /// <param name="place">A place that was taken when the content was copied, so that the newest snapshot is of the newest content. It stays the caller's.</param>
     /// <param name="parts">The content: at least one part.</param>
     /// <param name="facts">What the module was.</param>
     /// <param name="keepLast">How many snapshots of the module stay, this one included; at least 1.</param>
@@ -77,7 +88,7 @@ internal sealed class SnapshotStore : IDisposable
     /// <returns>The snapshot, durable.</returns>
     /// <exception cref="EngineException">RESOURCE_EXHAUSTED: the disk is full. FAILED_PRECONDITION: it failed. There is no snapshot then and those before it are untouched.</exception>
     /// <exception cref="ArgumentException">A part's name will not do for a file.</exception>
-    public SnapshotInfo Save(string module, IReadOnlyList<SnapshotPart> parts, SnapshotFacts facts, int keepLast, CancellationToken cancellation = default)
+    public SnapshotInfo Save(SnapshotPlace place, IReadOnlyList<SnapshotPart> parts, SnapshotFacts facts, int keepLast, CancellationToken cancellation = default)
     {
         SnapshotNames.CheckParts(parts);
         if (keepLast < 1)
@@ -86,9 +97,10 @@ internal sealed class SnapshotStore : IDisposable
         }
 
         using var running = new Running(this);
-        using var turn = _turns.Take(module, cancellation);
+        place.Turn.Wait(cancellation);
+        var module = place.Module;
         var began = Stopwatch.GetTimestamp();
-        var draft = new SnapshotInfo(SnapshotNames.NewId(), module, turn.NextSequence(List(module).Select(snapshot => snapshot.Sequence).DefaultIfEmpty().Max()), _clock.GetUtcNow(), facts, [], string.Empty);
+        var draft = new SnapshotInfo(SnapshotNames.NewId(), module, place.NextSequence(List(module).Select(snapshot => snapshot.Sequence).DefaultIfEmpty().Max()), _clock.GetUtcNow(), facts, [], string.Empty);
         var info = _directory.Write(draft, parts, cancellation);
         lock (_gate)
         {
@@ -116,6 +128,24 @@ internal sealed class SnapshotStore : IDisposable
                     .OrderBy(snapshot => snapshot.Module, StringComparer.Ordinal).ThenBy(snapshot => snapshot.Sequence).ThenBy(snapshot => snapshot.Id, StringComparer.Ordinal),
             ];
         }
+    }
+
+    /// <summary>The newest snapshot of a module; null where it has none. As <see cref="List"/>, without making a list: it is asked with every summary.</summary>
+    public SnapshotInfo? Newest(string module)
+    {
+        SnapshotInfo? newest = null;
+        lock (_gate)
+        {
+            foreach (var snapshot in _snapshots.Values)
+            {
+                if (snapshot.Module == module && (newest is null || snapshot.Sequence > newest.Sequence))
+                {
+                    newest = snapshot;
+                }
+            }
+        }
+
+        return newest;
     }
 
     /// <summary>The modules that have snapshots, by name.</summary>
@@ -155,7 +185,8 @@ internal sealed class SnapshotStore : IDisposable
     public int DeleteAll(string module, CancellationToken cancellation = default)
     {
         using var running = new Running(this);
-        using var turn = _turns.Take(module, cancellation);
+        using var place = TakePlace(module);
+        place.Turn.Wait(cancellation);
         var count = 0;
         foreach (var snapshot in List(module))
         {

@@ -1,70 +1,84 @@
 namespace Sconce.Engine.Snapshots;
 
-/// <summary>Whose turn it is among the saves and deletions of one module, which come one after the other.</summary>
+/// <summary>Whose turn it is among the saves and deletions of one module, which come one after the other, in the order in which their places were taken.</summary>
 internal sealed class SnapshotTurns
 {
     private readonly Lock _lock = new();
-    private readonly Dictionary<string, Turn> _turns = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, Queue> _queues = new(StringComparer.Ordinal);
 
-    /// <summary>Waits for a module's turn, and has it until the result is disposed.</summary>
-    /// <exception cref="OperationCanceledException">It was cancelled while it waited.</exception>
-    public Hold Take(string module, CancellationToken cancellation)
+    /// <summary>Takes the next place in a module's queue, until the result is disposed.</summary>
+    public SnapshotPlace Take(string module)
     {
-        Turn? turn;
         lock (_lock)
         {
-            turn = _turns.TryGetValue(module, out turn) ? turn : _turns[module] = new Turn();
-            turn.Users++;
-        }
-
-        try
-        {
-            turn.Free.Wait(cancellation);
-            return new Hold(this, module, turn);
-        }
-        catch
-        {
-            Leave(module, turn);
-            throw;
+            var queue = _queues.TryGetValue(module, out var found) ? found : _queues[module] = new Queue();
+            queue.Places++;
+            var place = new SnapshotPlace(this, module, queue, queue.Last);
+            queue.Last = place.Left;
+            return place;
         }
     }
 
-    private void Leave(string module, Turn turn)
+    internal void Leave(string module, Queue queue)
     {
         lock (_lock)
         {
-            if (--turn.Users == 0)
+            if (--queue.Places == 0)
             {
-                _turns.Remove(module);
-                turn.Free.Dispose();
+                _queues.Remove(module);
             }
         }
     }
 
-    /// <summary>A module's turn.</summary>
-    public readonly struct Hold(SnapshotTurns owner, string module, Turn turn) : IDisposable
+    /// <summary>A module's queue, there while somebody is in it.</summary>
+    internal sealed class Queue
     {
-        /// <summary>The number of the next snapshot, above those that are there and those that were given in this run of turns.</summary>
-        /// <param name="last">The highest of those that are there; 0 for none.</param>
-        public long NextSequence(long last) => turn.LastSequence = Math.Max(last, turn.LastSequence) + 1;
+        /// <summary>Ends when whoever came last has left.</summary>
+        public Task Last { get; set; } = Task.CompletedTask;
 
-        public void Dispose()
-        {
-            turn.Free.Release();
-            owner.Leave(module, turn);
-        }
-    }
-
-    /// <summary>There while somebody has it or waits.</summary>
-    public sealed class Turn
-    {
-        /// <summary>Free while nobody has it.</summary>
-        public SemaphoreSlim Free { get; } = new(1);
-
-        /// <summary>Those who have it or wait.</summary>
-        public int Users { get; set; }
+        public int Places { get; set; }
 
         /// <summary>The number given last. Only who has the turn touches it.</summary>
         public long LastSequence { get; set; }
+    }
+}
+
+/// <summary>
+/// A place in the queue of a module's saves and deletions. Taken in the module's turn, beside the copy that is to be saved: what was copied first is then the older snapshot,
+/// whichever thread comes first to the disk.
+/// </summary>
+internal sealed class SnapshotPlace : IDisposable
+{
+    private readonly SnapshotTurns _owner;
+    private readonly SnapshotTurns.Queue _queue;
+    private readonly TaskCompletionSource _left = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private int _isDisposed;
+
+    internal SnapshotPlace(SnapshotTurns owner, string module, SnapshotTurns.Queue queue, Task turn) => (_owner, Module, _queue, Turn) = (owner, module, queue, turn);
+
+    /// <summary>The module's name.</summary>
+    public string Module { get; }
+
+    /// <summary>Ends when the turn has come.</summary>
+    public Task Turn { get; }
+
+    /// <summary>Ends when this place is left and so are those before it.</summary>
+    internal Task Left => _left.Task;
+
+    /// <summary>The number of the next snapshot, above those that are there and those that were given to this queue. Only in the turn.</summary>
+    /// <param name="last">The highest of those that are there; 0 for none.</param>
+    public long NextSequence(long last) => _queue.LastSequence = Math.Max(last, _queue.LastSequence) + 1;
+
+    /// <summary>Leaves the queue, in the turn or before it.</summary>
+    public void Dispose()
+    {
+        if (Interlocked.Exchange(ref _isDisposed, 1) == 0)
+        {
+            Turn.ContinueWith(_ =>
+            {
+                _owner.Leave(Module, _queue);
+                _left.SetResult();
+            }, CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
+        }
     }
 }

@@ -22,6 +22,13 @@ internal abstract class WriteOnlyStream : Stream
         _length += buffer.Length;
     }
 
+    /// <summary>Writes bytes that stay where they are, as they are, until this is disposed: what takes them may look at them later than now.</summary>
+    public void WriteLasting(ReadOnlySpan<byte> bytes)
+    {
+        TakeLasting(bytes);
+        _length += bytes.Length;
+    }
+
     public sealed override void Write(byte[] buffer, int offset, int count) => Write(buffer.AsSpan(offset, count));
 
     public sealed override void WriteByte(byte value) => Write([value]);
@@ -39,4 +46,7 @@ internal abstract class WriteOnlyStream : Stream
 
     /// <summary>Takes the next bytes: all of them, or it fails.</summary>
     protected abstract void Take(ReadOnlySpan<byte> bytes);
+
+    /// <summary>Takes the next bytes, which last, in the same way.</summary>
+    protected virtual void TakeLasting(ReadOnlySpan<byte> bytes) => Take(bytes);
 }

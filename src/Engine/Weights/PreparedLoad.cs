@@ -34,7 +34,8 @@ internal sealed class PreparedLoad
     public ScalarType TypeOf(Parameter parameter) => _assigned.TryGetValue(parameter, out var type) ? type : parameter.dtype;
 
     /// <summary>Puts the values in place; without grad, and outside of inference mode.</summary>
-    public void Apply()
+    /// <param name="takers">Where the values' memory is nobody else's: which targets may take it; null copies all.</param>
+    public void Apply(SoleHolders? takers)
     {
         foreach (var (target, value) in _values)
         {
@@ -52,9 +53,13 @@ internal sealed class PreparedLoad
 
                 NativeSetData.SetData(target.Tensor, value.reshape(target.Tensor.shape));
             }
+            else if (value.reshape(target.Tensor.shape) is var shaped && takers?.MayTake(target.Tensor, shaped) == true)
+            {
+                NativeSetData.SetData(target.Tensor, shaped);
+            }
             else
             {
-                _ = target.Tensor.copy_(value.reshape(target.Tensor.shape));
+                _ = target.Tensor.copy_(shaped);
             }
         }
     }

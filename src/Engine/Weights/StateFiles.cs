@@ -26,6 +26,21 @@ public enum StateFileFormat
 /// <param name="Field">Where this stands in the request, e.g. <c>file.</c>.</param>
 public sealed record ModelFileRef(string Name, string RootKey = "", string Field = "file.");
 
+/// <summary>What is read as a file of weights, for messages about it.</summary>
+/// <param name="Kind">What holds it: <c>file</c>, or <c>shared region</c>.</param>
+/// <param name="Name">Its name there.</param>
+/// <param name="Field">Where that stands in the request.</param>
+/// <param name="RootKey">Where in a PyTorch file the state dict is; empty where it is the whole file.</param>
+/// <param name="RootKeyField">Where that stands in the request.</param>
+internal sealed record StateOrigin(string Kind, string Name, string Field, string RootKey, string RootKeyField)
+{
+    /// <summary>A file that a caller names.</summary>
+    public static StateOrigin Of(ModelFileRef file) => new("file", file.Name, file.Field + "name", file.RootKey, file.Field + "root_key");
+
+    /// <summary>It, within a sentence.</summary>
+    public override string ToString() => $"the {Kind} {EngineException.Quote(Name)}";
+}
+
 /// <summary>A file that can be loaded.</summary>
 /// <param name="Name">Its name in the operator's directory.</param>
 /// <param name="Bytes">Its size.</param>
@@ -73,26 +88,26 @@ internal static class StateFiles
 
     /// <summary>Opens a file of weights.</summary>
     /// <param name="file">It; disposed with what is returned, or at once where this throws.</param>
-    /// <param name="named">What the caller named.</param>
+    /// <param name="origin">What holds it.</param>
     /// <exception cref="EngineException">It is of no format that is read, or breaks a rule of its own.</exception>
-    public static (IStateFile File, StateFileFormat Format) Open(ByteSource file, ModelFileRef named)
+    public static (IStateFile File, StateFileFormat Format) Open(ByteSource file, StateOrigin origin)
     {
         try
         {
             var format = FormatOf(file);
-            if (format == StateFileFormat.Safetensors && named.RootKey.Length > 0)
+            if (format == StateFileFormat.Safetensors && origin.RootKey.Length > 0)
             {
-                throw EngineException.Invalid(named.Field + "root_key", $"is {EngineException.Quote(named.RootKey)}, but a safetensors file holds nothing within something; leave it out");
+                throw EngineException.Invalid(origin.RootKeyField, $"is {EngineException.Quote(origin.RootKey)}, but a safetensors file holds nothing within something; leave it out");
             }
 
             return format switch
             {
-                StateFileFormat.TorchZip => (TorchZipFile.Open(file, named.RootKey), format),
-                StateFileFormat.Safetensors => (SafetensorsFile.Open(file, $"the file {EngineException.Quote(named.Name)}"), format),
+                StateFileFormat.TorchZip => (TorchZipFile.Open(file, origin.RootKey), format),
+                StateFileFormat.Safetensors => (SafetensorsFile.Open(file, origin.ToString()), format),
 
                 // What torch.save wrote before there were zip files, which is refused by its name.
-                _ when IsOldTorch(file) => (TorchZipFile.Open(file, named.RootKey), format),
-                _ => throw EngineException.Invalid(named.Field + "name", $"is {EngineException.Quote(named.Name)}, which is neither a safetensors file nor a PyTorch zip file of a state dict, by its content", "FILE_FORMAT"),
+                _ when IsOldTorch(file) => (TorchZipFile.Open(file, origin.RootKey), format),
+                _ => throw EngineException.Invalid(origin.Field, $"is {origin}, which holds neither a safetensors file nor a PyTorch zip file of a state dict, by its content", "FILE_FORMAT"),
             };
         }
         catch
@@ -119,7 +134,7 @@ internal static class StateFiles
     };
 
     /// <summary>Prepares the writing of a file, so that what the format cannot hold is refused before there is a file.</summary>
-    /// <param name="state">What is written; it must last until then.</param>
+    /// <param name="state">What is written; it must last until then, and until a <see cref="WriteOnlyStream"/> that it was written to is disposed.</param>
     /// <param name="format">How.</param>
     /// <exception cref="EngineException">The format cannot hold a dtype or a key.</exception>
     public static Action<Stream> Writer(StateSnapshot state, StateFileFormat format)
@@ -138,7 +153,15 @@ internal static class StateFiles
                 var length = state.ByteLength(entry);
                 for (var offset = 0L; offset < length; offset += Piece)
                 {
-                    stream.Write(state.Read(entry, offset, (int)Math.Min(Piece, length - offset)).Span);
+                    var piece = state.Read(entry, offset, (int)Math.Min(Piece, length - offset)).Span;
+                    if (stream is WriteOnlyStream lasting)
+                    {
+                        lasting.WriteLasting(piece);
+                    }
+                    else
+                    {
+                        stream.Write(piece);
+                    }
                 }
             }
         };

@@ -27,7 +27,7 @@ public static class StateLoading
         using var noGrad = no_grad();
         using var scope = NewDisposeScope();
         var load = Prepare(subtree, [.. entries.Select((entry, i) => (EntryOf(entry, i), entry.Value))], new LoadPlan { Strict = strict }, index => FieldOf(field, index), copies: false, reserve);
-        load.Apply();
+        load.Apply(null);
         return load.Outcome;
     }
 

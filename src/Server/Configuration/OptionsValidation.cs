@@ -67,9 +67,25 @@ internal static partial class OptionsValidation
         }
 
         // sockaddr_un holds 108 bytes, the closing zero among them.
-        if (Encoding.UTF8.GetByteCount(options.UnixSocket) > 107)
+        foreach (var (name, path) in new[] { ("unix_socket", options.UnixSocket), ("shared_memory_socket", options.SharedMemorySocket) })
         {
-            yield return $"unix_socket is {Encoding.UTF8.GetByteCount(options.UnixSocket)} bytes long; it must be <= 107";
+            if (Encoding.UTF8.GetByteCount(path) > 107)
+            {
+                yield return $"{name} is {Encoding.UTF8.GetByteCount(path)} bytes long; it must be <= 107";
+            }
+        }
+
+        if (options.SharedMemorySocket.Length > 0)
+        {
+            if (!OperatingSystem.IsLinux())
+            {
+                yield return $"shared_memory_socket is \"{options.SharedMemorySocket}\"; shared memory is Linux's alone, so on this system it must be empty";
+            }
+
+            if (options.UnixSocket.Length > 0 && Path.GetFullPath(options.SharedMemorySocket) == Path.GetFullPath(options.UnixSocket))
+            {
+                yield return $"shared_memory_socket is \"{options.SharedMemorySocket}\", and so is unix_socket; each must have a path of its own";
+            }
         }
     }
 

@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Globalization;
 using System.IO.Hashing;
 using System.Text;
 using Google.Protobuf;
@@ -9,6 +10,22 @@ namespace Sconce.Server.ExactlyOnce;
 internal readonly record struct Fingerprint(ulong High, ulong Low)
 {
     private const int MaxBuffer = 4096;
+
+    /// <summary>As text: 32 hexadecimal digits.</summary>
+    public override string ToString() => $"{High:x16}{Low:x16}";
+
+    /// <summary>Reads what <see cref="ToString"/> wrote.</summary>
+    public static bool TryParse(string text, out Fingerprint fingerprint)
+    {
+        fingerprint = default;
+        if (text.Length != 32 || !text.All(char.IsAsciiHexDigitLower) || !UInt128.TryParse(text, NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out var value))
+        {
+            return false;
+        }
+
+        fingerprint = new((ulong)(value >> 64), (ulong)value);
+        return true;
+    }
 
     /// <summary>The fingerprint of a request, and of what came beside it (a stream's digest).</summary>
     public static Fingerprint Of(IMessage request, ulong beside = 0)

@@ -1,21 +1,23 @@
 using Google.Protobuf;
 using Sconce.Engine;
+using Sconce.Engine.Execution;
 
 namespace Sconce.Server.ExactlyOnce;
 
 /// <summary>
 /// Remembers the answers to calls that carry a <c>request_id</c>, so that a retry gets the first answer instead of doing the work again. A call that is
-/// still running is joined. Answers are forgotten after a time, and the oldest first beyond a count or a number of bytes.
+/// still running is joined. Answers are forgotten after a time, and the oldest first beyond a count or a number of bytes. Those that snapshots hold are remembered again when
+/// their module is restored.
 /// </summary>
 internal sealed class RequestIdStore(SconceServerOptions options, TimeProvider time)
 {
     private const int MaxIdLength = 128;
 
     private readonly Lock _lock = new();
-    private readonly Dictionary<string, Entry> _entries = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, RequestEntry> _entries = new(StringComparer.Ordinal);
 
     /// <summary>Finished entries, the oldest first. Every one in it is in <see cref="_entries"/>; running ones are only there.</summary>
-    private readonly Queue<Entry> _finished = new();
+    private readonly Queue<RequestEntry> _finished = new();
 
     private long _bytes;
 
@@ -59,8 +61,43 @@ internal sealed class RequestIdStore(SconceServerOptions options, TimeProvider t
         lock (_lock)
         {
             Forget(time.GetTimestamp());
-            return _entries.TryGetValue(requestId, out var entry) && entry.Ended is { } outcome ? new Finished(entry, outcome) : null;
+            return _entries.TryGetValue(requestId, out var entry) && entry.Known is { } outcome ? new Finished(entry, outcome) : null;
         }
+    }
+
+    /// <summary>
+    /// Remembers answers again that a snapshot holds, all or none; the time for which they are remembered begins anew, so that it is there for callers who waited for a server
+    /// to come back. What is known of an id already is newer than any snapshot, and stays.
+    /// </summary>
+    /// <returns>Those that are remembered now, and are of the snapshot's calls.</returns>
+    /// <exception cref="EngineException">DATA_LOSS: an answer is not one that a server writes. FAILED_PRECONDITION: a newer server wrote it.</exception>
+    public IReadOnlyList<OnceCall> Recall(IReadOnlyList<RememberedCall> calls)
+    {
+        var read = calls.Select(RememberedAnswer.Read).ToList();
+        var recalled = new List<OnceCall>(read.Count);
+        lock (_lock)
+        {
+            Forget(time.GetTimestamp());
+            foreach (var (id, fingerprint, outcome, bytes) in read)
+            {
+                if (!_entries.TryGetValue(id, out var entry))
+                {
+                    entry = new RequestEntry(id, fingerprint);
+                    entry.Keep(outcome, outcome);
+                    _entries.Add(id, entry);
+                    Add(entry, bytes);
+                    recalled.Add(entry);
+                }
+                else if (entry.Known is not null && entry.Fingerprint == fingerprint)
+                {
+                    recalled.Add(entry);
+                }
+            }
+
+            Forget(time.GetTimestamp());
+        }
+
+        return recalled;
     }
 
     /// <summary>Refuses an id that is too long or not printable; an empty one is none.</summary>
@@ -80,7 +117,7 @@ internal sealed class RequestIdStore(SconceServerOptions options, TimeProvider t
         }
     }
 
-    private Entry Claim(string requestId, Fingerprint fingerprint, string field, out bool mine)
+    private RequestEntry Claim(string requestId, Fingerprint fingerprint, string field, out bool mine)
     {
         lock (_lock)
         {
@@ -88,7 +125,7 @@ internal sealed class RequestIdStore(SconceServerOptions options, TimeProvider t
             mine = !_entries.TryGetValue(requestId, out var entry);
             if (mine)
             {
-                entry = new Entry(requestId, fingerprint);
+                entry = new RequestEntry(requestId, fingerprint);
                 _entries.Add(requestId, entry);
             }
             else
@@ -100,7 +137,7 @@ internal sealed class RequestIdStore(SconceServerOptions options, TimeProvider t
         }
     }
 
-    private static void CheckSame(Entry entry, Fingerprint fingerprint, string field)
+    private static void CheckSame(RequestEntry entry, Fingerprint fingerprint, string field)
     {
         if (entry.Fingerprint != fingerprint)
         {
@@ -109,29 +146,36 @@ internal sealed class RequestIdStore(SconceServerOptions options, TimeProvider t
     }
 
     private async Task<TResponse> OwnAsync<TRequest, TResponse>(
-        Entry entry, TRequest request, Func<TRequest, CancellationToken, Task<TResponse>> work, CancellationToken cancellationToken)
+        RequestEntry entry, TRequest request, Func<TRequest, CancellationToken, Task<TResponse>> work, CancellationToken cancellationToken)
         where TResponse : class, IMessage
     {
         try
         {
-            var response = await work(request, cancellationToken).ConfigureAwait(false);
-            Remember(entry, new Outcome(response, null), response.CalculateSize());
+            var response = await entry.RunAsync(() => work(request, cancellationToken)).ConfigureAwait(false);
+            Remember(entry, new RequestOutcome(response, null), response.CalculateSize());
             return response;
         }
-        catch (Exception e) when (CanSucceedLater(e))
+        catch (Exception e) when (CanSucceedLater(e) && !entry.IsDone)
         {
             Drop(entry, e);
             throw;
         }
+        catch (Exception e) when (CanSucceedLater(e))
+        {
+            // It has changed its module, and only then met what kept it from being answered: made anew it would change it twice.
+            Remember(entry, new RequestOutcome(null, EngineException.Precondition(
+                "ANSWER_NOT_KEPT", $"the call with request_id {EngineException.Quote(entry.Id)} was done, but its answer could not be made: {e.Message}")), 2L * e.Message.Length);
+            throw;
+        }
         catch (Exception e)
         {
-            Remember(entry, new Outcome(null, e), 2L * e.Message.Length);
+            Remember(entry, new RequestOutcome(null, e), 2L * e.Message.Length);
             throw;
         }
     }
 
     private async Task<TResponse> JoinAsync<TRequest, TResponse>(
-        Entry entry, Fingerprint fingerprint, TRequest request, Func<TRequest, CancellationToken, Task<TResponse>> work, string field, CancellationToken cancellationToken)
+        RequestEntry entry, Fingerprint fingerprint, TRequest request, Func<TRequest, CancellationToken, Task<TResponse>> work, string field, CancellationToken cancellationToken)
         where TRequest : class, IMessage
         where TResponse : class, IMessage
     {
@@ -156,32 +200,37 @@ internal sealed class RequestIdStore(SconceServerOptions options, TimeProvider t
     public static bool CanSucceedLater(Exception e) => e is OperationCanceledException
         or EngineException { Error: EngineError.ResourceExhausted or EngineError.Unavailable or EngineError.DeadlineExceeded or EngineError.DataLoss };
 
-    private void Remember(Entry entry, Outcome outcome, long bytes)
+    private void Remember(RequestEntry entry, RequestOutcome outcome, long bytes)
     {
         lock (_lock)
         {
             // Forgetting a success would let a retry repeat it, so an answer too large to keep leaves a note in its place.
             if (bytes > options.RequestIdMaxBytes / 4)
             {
-                entry.Finish(outcome, new Outcome(null, new EngineException(
+                entry.Keep(outcome, new RequestOutcome(null, new EngineException(
                     EngineError.FailedPrecondition, "ANSWER_NOT_KEPT",
                     $"the call with request_id {EngineException.Quote(entry.Id)} was done, and its answer of {bytes} bytes is too large to be given twice; raise request_id_max_bytes on the server")));
                 bytes = 0;
             }
             else
             {
-                entry.Finish(outcome, outcome);
+                entry.Keep(outcome, outcome);
             }
 
-            entry.Bytes = bytes + 512;
-            entry.Finished = time.GetTimestamp();
-            _bytes += entry.Bytes;
-            _finished.Enqueue(entry);
+            Add(entry, bytes);
             Forget(entry.Finished);
         }
     }
 
-    private void Drop(Entry entry, Exception failure)
+    private void Add(RequestEntry entry, long bytes)
+    {
+        entry.Bytes = bytes + 512;
+        entry.Finished = time.GetTimestamp();
+        _bytes += entry.Bytes;
+        _finished.Enqueue(entry);
+    }
+
+    private void Drop(RequestEntry entry, Exception failure)
     {
         lock (_lock)
         {
@@ -189,8 +238,7 @@ internal sealed class RequestIdStore(SconceServerOptions options, TimeProvider t
         }
 
         // After the removal: a joiner that goes on must be able to claim the id.
-        var outcome = new Outcome(null, failure);
-        entry.Finish(outcome, outcome);
+        entry.Drop(new RequestOutcome(null, failure));
     }
 
     private void Forget(long now)
@@ -202,16 +250,17 @@ internal sealed class RequestIdStore(SconceServerOptions options, TimeProvider t
             _finished.Dequeue();
             _entries.Remove(oldest.Id);
             _bytes -= oldest.Bytes;
+            oldest.Leave();
         }
     }
 
     /// <summary>A call that has ended. Its answer does not go while this is held, though the store forget it.</summary>
     public readonly struct Finished
     {
-        private readonly Entry _entry;
-        private readonly Outcome _outcome;
+        private readonly RequestEntry _entry;
+        private readonly RequestOutcome _outcome;
 
-        internal Finished(Entry entry, Outcome outcome) => (_entry, _outcome) = (entry, outcome);
+        internal Finished(RequestEntry entry, RequestOutcome outcome) => (_entry, _outcome) = (entry, outcome);
 
         /// <summary>The first answer, or the first error; where the request is another one, or what came beside it, that is refused.</summary>
         public TResponse Answer<TResponse>(IMessage request, ulong beside, string field)
@@ -219,76 +268,6 @@ internal sealed class RequestIdStore(SconceServerOptions options, TimeProvider t
         {
             CheckSame(_entry, Fingerprint.Of(request, beside), field);
             return (TResponse)_outcome.Answer();
-        }
-    }
-
-    /// <summary>How a call ended: with a response or an error.</summary>
-    internal sealed record Outcome(IMessage? Response, Exception? Error)
-    {
-        /// <summary>The answer for another caller. Errors are thrown afresh: one exception object must not be thrown on two threads.</summary>
-        public IMessage Answer() => (Response, Error) switch
-        {
-            ({ } response, _) => response,
-            (_, EngineException e) => throw new EngineException(e.Error, e.Reason, e.Message, e)
-            {
-                Fields = e.Fields,
-                Resource = e.Resource,
-                Quota = e.Quota,
-                RetryAfter = e.RetryAfter,
-            },
-            _ => throw new InvalidOperationException("the first call with this request_id failed unforeseen", Error),
-        };
-    }
-
-    internal sealed class Entry(string id, Fingerprint fingerprint)
-    {
-        // Continuations run elsewhere: Finish is called under the store's lock.
-        private TaskCompletionSource<Outcome>? _waiters;
-        private Outcome? _outcome;
-
-        public string Id => id;
-
-        public Fingerprint Fingerprint => fingerprint;
-
-        public long Bytes { get; set; }
-
-        public long Finished { get; set; }
-
-        /// <summary>How the call ended, for those who come later; null while it runs.</summary>
-        public Outcome? Ended
-        {
-            get
-            {
-                lock (this)
-                {
-                    return _outcome;
-                }
-            }
-        }
-
-        /// <summary>How the call ended. Most calls are never joined, so the task is made by the first who asks.</summary>
-        public Task<Outcome> Outcome
-        {
-            get
-            {
-                lock (this)
-                {
-                    return _outcome is { } outcome
-                        ? Task.FromResult(outcome)
-                        : (_waiters ??= new(TaskCreationOptions.RunContinuationsAsynchronously)).Task;
-                }
-            }
-        }
-
-        /// <summary>Ends the call: with one outcome for those who wait now, and one for those who come later.</summary>
-        public void Finish(Outcome now, Outcome later)
-        {
-            lock (this)
-            {
-                _outcome = later;
-                _waiters?.SetResult(now);
-                _waiters = null;
-            }
         }
     }
 }

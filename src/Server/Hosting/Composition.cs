@@ -7,6 +7,7 @@ using Microsoft.Extensions.Logging;
 using Sconce.Engine.Execution;
 using Sconce.Server.ExactlyOnce;
 using Sconce.Server.Interceptors;
+using Sconce.Server.Regions;
 using Sconce.Server.Services;
 using Sconce.Server.Streams;
 using Sconce.Server.Telemetry;
@@ -20,6 +21,7 @@ internal static class Composition
     public static WebApplicationBuilder AddSconce(this WebApplicationBuilder builder, SconceServerOptions options)
     {
         options.Engine.MaxAnswerBytes = options.MaxMessageBytes;
+        options.Engine.OffersSharedRegions = options.SharedMemorySocket.Length > 0;
 
         // Serilog filters: the factory in front of it must not.
         builder.Logging.SetMinimumLevel(LogLevel.Trace).AddProvider(new SerilogLoggerProvider(LogSetup.Create(options), dispose: true));
@@ -27,7 +29,7 @@ internal static class Composition
         builder.Services
             .AddSingleton(options)
             .AddSingleton(TimeProvider.System)
-            .AddSingleton(services => new EngineHost(options.Engine, services.GetRequiredService<ILoggerFactory>()))
+            .AddSingleton(services => new EngineHost(options.Engine, services.GetRequiredService<ILoggerFactory>()) { Recall = services.GetRequiredService<RequestIdStore>().Recall })
             .AddLifetime(options)
             .AddGrpcServices(options);
         return builder;
@@ -54,6 +56,7 @@ internal static class Composition
         .AddSingleton<DrainSignal>()
         .AddSingleton<HealthService>()
         .AddHostedService<DrainService>()
+        .AddHostedService<RegionListener>()
         .Configure<ConsoleLifetimeOptions>(console => console.SuppressStatusMessages = true)
         // Draining has its own limit; the rest is for Kestrel to close connections.
         .Configure<HostOptions>(host => host.ShutdownTimeout = options.DrainTimeout + TimeSpan.FromSeconds(5));
@@ -62,6 +65,7 @@ internal static class Composition
     {
         services
             .AddSingleton<ErrorFunnel>()
+            .AddSingleton<ServerInstance>()
             .AddSingleton<EarlyFailures>()
             .AddSingleton<RequestIdStore>()
             .AddSingleton<Pipeline>()

@@ -16,6 +16,8 @@ internal static class Listening
 
     private const int StreamWindow = 4 << 20;
 
+    private const UnixFileMode OwnerOnly = UnixFileMode.UserRead | UnixFileMode.UserWrite;
+
     public static void Configure(KestrelServerOptions kestrel, SconceServerOptions options)
     {
         kestrel.AddServerHeader = false;
@@ -51,11 +53,36 @@ internal static class Listening
             var socket = Bind(endpoint);
             if (endpoint is UnixDomainSocketEndPoint && endpoint.ToString() is { Length: > 0 } path && !OperatingSystem.IsWindows())
             {
-                File.SetUnixFileMode(path, UnixFileMode.UserRead | UnixFileMode.UserWrite);
+                File.SetUnixFileMode(path, OwnerOnly);
             }
 
             return socket;
         };
+    }
+
+    /// <summary>A Unix socket, bound but not listening yet, whose file its owner alone can read and write.</summary>
+    /// <param name="setting">The setting that names the path, for errors.</param>
+    /// <param name="path">The path.</param>
+    /// <returns>The socket, which the caller disposes; then the file goes too.</returns>
+    /// <exception cref="ConfigurationException">It cannot be bound there.</exception>
+    public static Socket BindPrivate(string setting, string path)
+    {
+        var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        try
+        {
+            socket.Bind(new UnixDomainSocketEndPoint(Path.GetFullPath(path)));
+            if (!OperatingSystem.IsWindows())
+            {
+                File.SetUnixFileMode(path, OwnerOnly);
+            }
+
+            return socket;
+        }
+        catch (Exception e) when (e is SocketException or IOException or UnauthorizedAccessException)
+        {
+            socket.Dispose();
+            throw CannotListen(setting, path, e);
+        }
     }
 
     private static Socket Bind(System.Net.EndPoint endpoint)
@@ -66,16 +93,19 @@ internal static class Listening
         }
         catch (SocketException e) when (endpoint is UnixDomainSocketEndPoint)
         {
-            throw new ConfigurationException([$"unix_socket is \"{endpoint}\", where the server cannot listen: {e.Message}; choose another path"]);
+            throw CannotListen("unix_socket", endpoint.ToString()!, e);
         }
     }
+
+    private static ConfigurationException CannotListen(string setting, string path, Exception e) =>
+        new([$"{setting} is \"{path}\", where the server cannot listen: {e.Message}; choose another path"]);
 
     /// <summary>What is wrong with the places of files that are only made once the server starts.</summary>
     /// <exception cref="ConfigurationException">A folder is missing, or is where a file should be.</exception>
     public static void CheckPlaces(SconceServerOptions options)
     {
         var problems = new List<string>();
-        foreach (var (name, path) in new[] { ("unix_socket", options.UnixSocket), ("address_file", options.AddressFile) })
+        foreach (var (name, path) in new[] { ("unix_socket", options.UnixSocket), ("shared_memory_socket", options.SharedMemorySocket), ("address_file", options.AddressFile) })
         {
             if (path.Length == 0)
             {
@@ -98,11 +128,17 @@ internal static class Listening
         }
     }
 
-    /// <summary>Removes the socket file of a server that was killed; refuses to touch anything else.</summary>
-    /// <exception cref="ConfigurationException">The path is taken.</exception>
-    public static void ClearSocket(SconceServerOptions options, ILogger logger)
+    /// <summary>Removes the socket files of a server that was killed; refuses to touch anything else.</summary>
+    /// <exception cref="ConfigurationException">A path is taken.</exception>
+    public static void ClearSockets(SconceServerOptions options, ILogger logger)
     {
-        if (options.UnixSocket.Length == 0 || !File.Exists(options.UnixSocket))
+        ClearSocket("unix_socket", options.UnixSocket, logger);
+        ClearSocket("shared_memory_socket", options.SharedMemorySocket, logger);
+    }
+
+    private static void ClearSocket(string setting, string path, ILogger logger)
+    {
+        if (path.Length == 0 || !File.Exists(path))
         {
             return;
         }
@@ -110,21 +146,21 @@ internal static class Listening
         try
         {
             using var probe = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
-            probe.Connect(new UnixDomainSocketEndPoint(options.UnixSocket));
+            probe.Connect(new UnixDomainSocketEndPoint(path));
         }
-        catch (SocketException e) when (e.SocketErrorCode == SocketError.ConnectionRefused && new FileInfo(options.UnixSocket).Length == 0)
+        catch (SocketException e) when (e.SocketErrorCode == SocketError.ConnectionRefused && new FileInfo(path).Length == 0)
         {
             // Refused also where the file is no socket; but such a file, when it has content, is somebody's.
-            ServerLog.StaleSocket(logger, options.UnixSocket);
-            File.Delete(options.UnixSocket);
+            ServerLog.StaleSocket(logger, path);
+            File.Delete(path);
             return;
         }
         catch (SocketException)
         {
-            throw new ConfigurationException([$"unix_socket is \"{options.UnixSocket}\", which exists and is not a socket of a stopped server; remove it or choose another path"]);
+            throw new ConfigurationException([$"{setting} is \"{path}\", which exists and is not a socket of a stopped server; remove it or choose another path"]);
         }
 
-        throw new ConfigurationException([$"unix_socket is \"{options.UnixSocket}\", on which another server listens; stop it or choose another path"]);
+        throw new ConfigurationException([$"{setting} is \"{path}\", on which another server listens; stop it or choose another path"]);
     }
 
     /// <summary>The addresses as clients write them.</summary>

@@ -7,8 +7,8 @@ using Sconce.Server.Hosting;
 
 namespace Sconce.Server.Interceptors;
 
-/// <summary>Lets in the calls that this server can serve, and counts them: made against a contract that it knows, while it is neither restoring nor draining.</summary>
-internal sealed class AdmissionInterceptor(DrainSignal drain, EngineHost engine) : Interceptor
+/// <summary>Lets in the calls that this server can serve, and counts them: made against a contract that it knows, bound to no other start of a server, while it is neither restoring nor draining.</summary>
+internal sealed class AdmissionInterceptor(DrainSignal drain, EngineHost engine, ServerInstance instance) : Interceptor
 {
     // What tells how far a starting server is.
     private static readonly string[] Open = [$"/{V1.HostService.Descriptor.FullName}/", "/grpc.health.v1.", "/grpc.reflection."];
@@ -54,7 +54,9 @@ internal sealed class AdmissionInterceptor(DrainSignal drain, EngineHost engine)
     private void Admit(ServerCallContext context)
     {
         // The raw headers: ServerCallContext.RequestHeaders would copy all of them into a new collection on every call.
-        Handshake.Check(context.GetHttpContext().Request.Headers);
+        var headers = context.GetHttpContext().Request.Headers;
+        Handshake.Check(headers);
+        instance.Check(headers);
 
         // Health stays answerable: it is how the draining is told.
         if (drain.IsDraining && !context.Method.StartsWith("/grpc.health.v1.", StringComparison.Ordinal))

@@ -35,12 +35,14 @@ internal sealed class EarlyFailures
     private static readonly string[] Malformed = [nameof(InvalidProtocolBufferException), nameof(InvalidDataException)];
 
     private readonly ErrorFunnel _errors;
+    private readonly ServerInstance _instance;
     private readonly ILogger _logger;
     private readonly Func<object, Task> _onStarting;
 
-    public EarlyFailures(ErrorFunnel errors, ILogger<EarlyFailures> logger)
+    public EarlyFailures(ErrorFunnel errors, ServerInstance instance, ILogger<EarlyFailures> logger)
     {
         _errors = errors;
+        _instance = instance;
         _logger = logger;
         _onStarting = OnStarting;
     }
@@ -49,6 +51,7 @@ internal sealed class EarlyFailures
     public RequestDelegate Wrap(RequestDelegate next) => context =>
     {
         Handshake.Announce(context.Response.Headers);
+        _instance.Announce(context.Response.Headers);
         context.Response.OnStarting(_onStarting, context);
         return next(context);
     };

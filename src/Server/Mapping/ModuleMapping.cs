@@ -16,19 +16,29 @@ internal static class ModuleMapping
         Wiring = spec.Wiring is null ? null : ToWiring(spec.Wiring, field + ".wiring"),
     };
 
-    public static V1.Module ToModule(ModuleSummary summary) => new()
+    public static V1.Module ToModule(ModuleSummary summary)
     {
-        Name = summary.Name,
-        Type = summary.Type,
-        Generation = summary.Generation,
-        Training = summary.Training,
-        Parameters = (ulong)summary.Parameters,
-        Bytes = (ulong)summary.Bytes,
-        Device = summary.Device,
-        Optimizers = { summary.Optimizers },
-        Created = summary.Created.ToTimestamp(),
-        LiveGraphs = (uint)summary.LiveGraphs,
-    };
+        var module = new V1.Module
+        {
+            Name = summary.Name,
+            Type = summary.Type,
+            Generation = summary.Generation,
+            Training = summary.Training,
+            Parameters = (ulong)summary.Parameters,
+            Bytes = (ulong)summary.Bytes,
+            Device = summary.Device,
+            Optimizers = { summary.Optimizers },
+            Created = summary.Created.ToTimestamp(),
+            LiveGraphs = (uint)summary.LiveGraphs,
+            Steps = (ulong)summary.Steps,
+        };
+        if (summary.DurableSteps is { } durable)
+        {
+            module.DurableSteps = (ulong)durable;
+        }
+
+        return module;
+    }
 
     public static TrainPolicy ToPolicy(V1.TrainPolicy? policy) => policy is null ? new TrainPolicy(false, [])
         : new TrainPolicy(policy.NormEval, [.. policy.Frozen]) { Rules = [.. policy.Rules.Select(ToRule)] };

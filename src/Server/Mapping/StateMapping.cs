@@ -1,5 +1,6 @@
 using Sconce.Engine;
 using Sconce.Engine.Execution;
+using Sconce.Engine.Regions;
 using Sconce.Engine.Weights;
 
 namespace Sconce.Server.Mapping;
@@ -38,6 +39,21 @@ internal static class StateMapping
         return (new ModelFileRef(file.Name, file.RootKey, field), plan);
     }
 
+    public static (SharedStateRef State, LoadPlan Plan) ToShared(V1.SharedState state, string field)
+    {
+        var plan = new LoadPlan
+        {
+            Strict = !state.HasStrict || state.Strict,
+            StripPrefix = state.StripPrefix,
+            AddPrefix = state.AddPrefix,
+            Keys = [.. state.Keys],
+            Assign = state.Assign,
+            Field = field,
+        };
+        plan.Check();
+        return (new SharedStateRef(state.Region, state.Bytes, state.RootKey, field), plan);
+    }
+
     public static LoadPlan ToPlan(V1.LoadStateDictHeader header)
     {
         var plan = new LoadPlan
@@ -58,6 +74,13 @@ internal static class StateMapping
     /// <summary>What a new module begins with; null leaves its initial values.</summary>
     public static InitialState? ToInitial(V1.CreateModuleRequest request)
     {
+        if (request.StateShared is { } shared)
+        {
+            var (state, plan) = ToShared(shared, "state_shared.");
+            return request.State.Count == 0 && request.StateFile is null ? new InitialState([], null, plan, state)
+                : throw EngineException.Invalid("state_shared", "is set together with state or state_file; a module begins with one of them");
+        }
+
         if (request.StateFile is { } named)
         {
             var (file, plan) = ToFile(named, "state_file.");

@@ -8,7 +8,7 @@ using Sconce.Server.Mapping;
 namespace Sconce.Server.Services;
 
 /// <summary>What this process is and can build.</summary>
-internal sealed class HostService(EngineHost engine, SconceServerOptions options) : V1.HostService.HostServiceBase
+internal sealed class HostService(EngineHost engine, SconceServerOptions options, ServerInstance instance) : V1.HostService.HostServiceBase
 {
     /// <summary>Settings that a caller can run into. Addresses, paths and log settings are the operator's own.</summary>
     private static readonly ServerSetting[] ServerLimits = Array.ConvertAll<string, ServerSetting>(
@@ -32,12 +32,14 @@ internal sealed class HostService(EngineHost engine, SconceServerOptions options
                 UsedBytes = (ulong)host.Memory.UsedBytes,
                 GraphBytes = (ulong)host.Memory.GraphBytes,
                 KeptTensorBytes = (ulong)host.Memory.KeptTensorBytes,
+                SharedRegionBytes = (ulong)host.Memory.SharedRegionBytes,
                 ResidentBytes = (ulong)host.Memory.ResidentBytes,
             },
             LibtorchVersion = host.LibtorchVersion,
             TorchsharpVersion = host.TorchSharpVersion,
             ContractVersion = Handshake.ContractVersion,
             ServerVersion = Handshake.BuildVersion,
+            Instance = instance.Id,
             Started = host.Started.ToTimestamp(),
             Modules = (uint)host.Modules,
             LiveGraphs = (uint)host.LiveGraphs,

@@ -6,7 +6,7 @@ using Sconce.Server.Mapping;
 
 namespace Sconce.Server.Services;
 
-/// <summary>State dicts in and out of files in the operator's directories.</summary>
+/// <summary>State dicts in and out of files in the operator's directories, and in from shared memory.</summary>
 internal sealed class StateFileCalls(EngineHost engine)
 {
     public async Task<V1.ListModelFilesResponse> ListAsync(V1.ListModelFilesRequest request, CancellationToken cancellationToken)
@@ -30,6 +30,23 @@ internal sealed class StateFileCalls(EngineHost engine)
         var target = new ChangeTarget(request.Path, request.HasIfGeneration ? request.IfGeneration : null);
         var outcome = await engine.LoadStateFileAsync(request.Module, target, file, plan, cancellationToken).ConfigureAwait(false);
         return new V1.LoadStateFileResponse
+        {
+            MissingKeys = { outcome.Load.MissingKeys },
+            UnexpectedKeys = { outcome.Load.UnexpectedKeys },
+            Generation = outcome.Load.Generation,
+            LoadedTensors = (uint)outcome.Load.LoadedTensors,
+            Bytes = (ulong)outcome.Bytes,
+            Format = (V1.StateFileFormat)outcome.Format,
+        };
+    }
+
+    public async Task<V1.LoadStateSharedResponse> LoadSharedAsync(V1.LoadStateSharedRequest request, CancellationToken cancellationToken)
+    {
+        _ = engine.GetModule(request.Module);
+        var (state, plan) = StateMapping.ToShared(request.State ?? throw EngineException.Invalid("state", "is not set; name a region that was rented at shared_memory_socket, e.g. {\"region\": \"0123…\"}"), "state.");
+        var target = new ChangeTarget(request.Path, request.HasIfGeneration ? request.IfGeneration : null);
+        var outcome = await engine.LoadStateSharedAsync(request.Module, target, state, plan, cancellationToken).ConfigureAwait(false);
+        return new V1.LoadStateSharedResponse
         {
             MissingKeys = { outcome.Load.MissingKeys },
             UnexpectedKeys = { outcome.Load.UnexpectedKeys },

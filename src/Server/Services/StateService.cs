@@ -11,6 +11,7 @@ using Sconce.Server.Streams;
 namespace Sconce.Server.Services;
 
 /// <summary>State dicts out and in, and snapshots.</summary>
+[BindServiceMethod(typeof(StateBinding), nameof(StateBinding.BindService))]
 internal sealed class StateService(
     EngineHost engine, RequestIdStore once, SnapshotCalls snapshots, SconceServerOptions options, DrainSignal drain, StateFileCalls files, UploadCalls uploads) : V1.StateService.StateServiceBase
 {
@@ -74,6 +75,9 @@ internal sealed class StateService(
 
     public override Task<V1.LoadStateFileResponse> LoadStateFile(V1.LoadStateFileRequest request, ServerCallContext context) =>
         once.RunAsync(request, request.RequestId, files.LoadAsync, context.CancellationToken);
+
+    public override Task<V1.LoadStateSharedResponse> LoadStateShared(V1.LoadStateSharedRequest request, ServerCallContext context) =>
+        once.RunAsync(request, request.RequestId, files.LoadSharedAsync, context.CancellationToken);
 
     public override Task<V1.SaveStateFileResponse> SaveStateFile(V1.SaveStateFileRequest request, ServerCallContext context) =>
         once.RunAsync(request, request.RequestId, files.SaveAsync, context.CancellationToken);

@@ -59,6 +59,7 @@ internal sealed class UploadReader<T>(
             if (chunkOf(message) is { } chunk && (skipped += chunk.Data.Length) <= most)
             {
                 CheckRate(chunk.Data.Length);
+                ChunkBlock.GiveBack(chunk.Data);
             }
             else if (endOf(message) is { } end && await NextAsync().ConfigureAwait(false) is null)
             {
@@ -94,6 +95,8 @@ internal sealed class UploadReader<T>(
                     framing.Accept(chunk.Entry, chunk.Offset + (ulong)known, chunk.Data.Span[known..]);
                     upload?.Write((int)chunk.Entry, (long)chunk.Offset + known, chunk.Data.Span[known..]);
                 }
+
+                ChunkBlock.GiveBack(chunk.Data);
             }
             else if (endOf(message) is { } end)
             {

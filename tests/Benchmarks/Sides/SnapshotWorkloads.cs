@@ -1,8 +1,8 @@
 using System.Diagnostics;
 using Microsoft.Extensions.Logging.Abstractions;
-using Sconce.Engine.Modules;
+using Sconce.Engine.Execution;
 using Sconce.Engine.Snapshots;
-using Sconce.Engine.Weights.Safetensors;
+using Sconce.Engine.Weights;
 using static TorchSharp.torch;
 
 namespace Sconce.Benchmarks.Sides;
@@ -18,16 +18,18 @@ internal sealed class SnapshotWorkloads
 
     private readonly string _directory = Directory.CreateTempSubdirectory("sconce-bench-").FullName;
     private readonly SnapshotStore _store;
-    private readonly List<StateEntry> _entries;
+    private readonly StateSnapshot _state;
 
     /// <summary>Makes the tensors and the directory, which goes when the process does.</summary>
     public SnapshotWorkloads()
     {
         _store = SnapshotStore.Open(Path.Combine(_directory, "data"), TimeProvider.System, NullLogger.Instance);
-        _entries = [.. Enumerable.Range(0, (int)(Bytes / TensorBytes)).Select(i => new StateEntry($"layer{i}.weight", randn(1024, 1024)))];
+        using var scope = NewDisposeScope();
+        _state = StateSnapshot.Copy([.. Enumerable.Range(0, (int)(Bytes / TensorBytes)).Select(i => ($"layer{i}.weight", randn(1024, 1024)))], new MemoryLedger(new EngineOptions()), "the state of", "module", 1);
         AppDomain.CurrentDomain.ProcessExit += (_, _) =>
         {
             _store.Dispose();
+            _state.Dispose();
             Directory.Delete(_directory, recursive: true);
         };
     }
@@ -37,7 +39,7 @@ internal sealed class SnapshotWorkloads
     /// <summary>What a save does once the copy in memory is made: safetensors, SHA-256, fsync of file and directories, rename, the manifest.</summary>
     public void Save() => _store.Save(
         "module",
-        [new SnapshotPart("weights.safetensors", stream => SafetensorsWriter.Write(stream, SafetensorsWriter.Layout(_entries), _entries))],
+        [new SnapshotPart("weights.safetensors", StateFiles.Writer(_state, StateFileFormat.Safetensors))],
         new SnapshotFacts(1, 1, "request"),
         keepLast: 3);
 

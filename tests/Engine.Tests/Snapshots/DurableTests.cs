@@ -65,6 +65,35 @@ public sealed class DurableTests
     }
 
     [Fact]
+    public async Task The_newest_snapshot_is_of_the_newest_state_whoever_asked_for_it()
+    {
+        const int Steps = 300;
+        const int Keep = 1000;
+        await using var host = On(_disk);
+        var module = await host.Create("m", Mlp());
+        await module.CreateOptimizerAsync("", "SGD", new Dictionary<string, object?>(), [], null, default);
+        await module.SetSnapshotPolicyAsync(new SnapshotPolicy(EverySteps: 1, KeepLast: Keep), null, default);
+        var stepping = Task.Run(async () =>
+        {
+            for (var i = 0; i < Steps; i++)
+            {
+                await module.OptimizerStepAsync("", null, true, null, default);
+            }
+        });
+        var saving = Enumerable.Range(0, 4).Select(_ => Task.Run(async () =>
+        {
+            while (!stepping.IsCompleted)
+            {
+                var saved = await host.Durable.SaveAsync("m", Keep, null, default);
+                Assert.True(host.Durable.List("m")[^1].Facts.Step >= saved.Facts.Step, "an acknowledged step is not in the newest snapshot");
+            }
+        })).Append(stepping);
+        await Task.WhenAll(saving);
+        var steps = host.Durable.List("m").Select(snapshot => snapshot.Facts.Step).ToList();
+        Assert.Equal(steps.Order(), steps);
+    }
+
+    [Fact]
     public async Task A_deletion_that_has_begun_is_not_taken_back_since_a_retry_would_find_nothing()
     {
         await using var host = On(_disk);

@@ -10,7 +10,9 @@ namespace Sconce.Engine.Tests.Snapshots;
 /// <summary>Images and modules made of them, without a disk.</summary>
 internal static class Images
 {
-    public static Task<ModuleImage> Capture(this HostedModule module) => module.CaptureAsync(null, TestContext.Current.CancellationToken).WaitAsync(Execution.Testing.Limit);
+    private static readonly MemoryLedger Ledger = new(new EngineOptions());
+
+    public static Task<ModuleImage> Capture(this HostedModule module) => module.CaptureAsync(state => ModuleImage.Of(state, Ledger), null, TestContext.Current.CancellationToken).WaitAsync(Execution.Testing.Limit);
 
     /// <summary>Makes a module of an image, all of which has gone through JSON and bytes.</summary>
     public static async Task<HostedModule> Restore(this EngineHost host, string name, ModuleImage image)

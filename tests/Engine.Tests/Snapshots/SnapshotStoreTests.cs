@@ -60,9 +60,12 @@ public sealed class SnapshotStoreTests : IDisposable
     [InlineData((4 << 20) + 1)]
     [InlineData(8 << 20)]
     [InlineData((41 << 20) + 12345)]
-    public void Pieces_of_any_length_are_written_in_order(int length)
+    [InlineData(1, true)]
+    [InlineData((4 << 20) + 1, true)]
+    [InlineData((41 << 20) + 12345, true)]
+    public void Pieces_of_any_length_are_written_in_order(int length, bool mayLast = false)
     {
-        var bytes = new byte[length];
+        var bytes = GC.AllocateUninitializedArray<byte>(length, pinned: true);
         new Random(length).NextBytes(bytes);
         using var store = Open();
         var info = store.Save("m", [new("part", stream =>
@@ -71,7 +74,15 @@ public sealed class SnapshotStoreTests : IDisposable
             for (var at = 0; at < length;)
             {
                 var count = Math.Min(length - at, random.Next(4) switch { 0 => 1, 1 => random.Next(5000), 2 => random.Next(1 << 20), _ => random.Next(1 << 24) });
-                stream.Write(bytes, at, count);
+                if (mayLast && random.Next(2) == 0)
+                {
+                    ((WriteOnlyStream)stream).WriteLasting(bytes.AsSpan(at, count));
+                }
+                else
+                {
+                    stream.Write(bytes, at, count);
+                }
+
                 at += count;
             }
 
@@ -178,6 +189,25 @@ public sealed class SnapshotStoreTests : IDisposable
         Assert.Equal(3, again.List().Count);
 
         static Task<T> Run<T>(Func<T> act) => Task.Factory.StartNew(act, CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+    }
+
+    [Fact]
+    public async Task Saves_come_in_the_order_of_their_places_whichever_thread_comes_first()
+    {
+        using var store = Open();
+        var (first, left, last) = (store.TakePlace("m"), store.TakePlace("m"), store.TakePlace("m"));
+        var later = Task.Run(() => store.Save(last, SnapshotLedger.Parts(3), Facts, 9));
+
+        // Left before its turn: those behind it wait for the first one still.
+        left.Dispose();
+        Assert.False(last.Turn.IsCompleted);
+        Assert.Equal(1, store.Save(first, SnapshotLedger.Parts(1), Facts, 9).Sequence);
+        Assert.False(last.Turn.IsCompleted);
+        first.Dispose();
+        first.Dispose();
+        Assert.Equal(2, (await later).Sequence);
+        last.Dispose();
+        Assert.Equal(3, store.Save("m", SnapshotLedger.Parts(1), Facts, 9).Sequence);
     }
 
     [Fact]

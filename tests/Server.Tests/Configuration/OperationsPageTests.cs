@@ -10,6 +10,8 @@ public sealed class OperationsPageTests
         ["memory_budget_bytes"] = "three quarters of memory",
         ["graph_budget_bytes"] = "a quarter of memory",
         ["kept_tensor_budget_bytes"] = "a quarter of memory",
+        ["shared_region_budget_bytes"] = "a quarter of memory",
+        ["max_shared_region_bytes"] = "a quarter of memory",
     };
 
     [Fact]

@@ -35,6 +35,7 @@ public sealed class ConditionTests : IAsyncLifetime
         ["DeleteSnapshot"] = (s, id, _) => s.State.DeleteSnapshotAsync(new() { Snapshot = s.State.ListSnapshots(new()).Snapshots[0].Id, RequestId = id }).ResponseAsync,
         ["SetSnapshotPolicy"] = (s, id, at) => s.State.SetSnapshotPolicyAsync(At(new V1.SetSnapshotPolicyRequest { Module = "m", Policy = new() { OnDrain = true }, RequestId = id }, at)).ResponseAsync,
         ["LoadStateFile"] = (s, id, at) => s.State.LoadStateFileAsync(At(new V1.LoadStateFileRequest { Module = "m", File = new() { Name = "m.safetensors" }, RequestId = id }, at)).ResponseAsync,
+        ["LoadStateShared"] = (s, id, at) => s.State.LoadStateSharedAsync(At(new V1.LoadStateSharedRequest { Module = "m", State = new() { Region = s.Region }, RequestId = id }, at)).ResponseAsync,
         ["SaveStateFile"] = (s, id, _) => s.State.SaveStateFileAsync(new() { Module = "m", File = "new.safetensors", RequestId = id }).ResponseAsync,
         ["RegisterHook"] = (s, id, at) => s.Hooks.RegisterHookAsync(At(new V1.RegisterHookRequest { Module = "m", Hook = Hook("new"), RequestId = id }, at)).ResponseAsync,
         ["RemoveHook"] = (s, id, at) => s.Hooks.RemoveHookAsync(At(new V1.RemoveHookRequest { Module = "m", Hook = "h", RequestId = id }, at)).ResponseAsync,
@@ -75,11 +76,13 @@ public sealed class ConditionTests : IAsyncLifetime
             options.Engine.SharedMemoryDir = options.Engine.ExportDir = _directory.FullName;
             options.Engine.ModelsDir = _models.FullName;
             options.Engine.Data = _data.FullName;
+            options.SharedMemorySocket = Path.Combine(_models.FullName, "shm.sock");
         });
         await Make.ModuleAsync(_server, "m", Make.Linear(1, 1));
         await _server.State.SaveSnapshotAsync(new V1.SaveSnapshotRequest { Module = "m" });
         await _server.State.SaveStateFileAsync(new() { Module = "m", File = "m.safetensors" });
         File.Move(Path.Combine(_directory.FullName, "m.safetensors"), Path.Combine(_models.FullName, "m.safetensors"));
+        _server.Share(Path.Combine(_models.FullName, "m.safetensors"));
         await _server.Training.CreateOptimizerAsync(new V1.CreateOptimizerRequest { Module = "m", Type = "SGD", Groups = { new V1.ParamGroup { Parameters = { "weight" } } } });
         await _server.Hooks.RegisterHookAsync(new V1.RegisterHookRequest { Module = "m", Hook = Hook("h") });
     }

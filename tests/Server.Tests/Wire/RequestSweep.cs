@@ -38,6 +38,7 @@ internal static class RequestSweep
         new V1.LoadStateDictRequest { Header = new() { Module = "m", Strict = false } },
         new V1.SetSnapshotPolicyRequest { Module = "m", Policy = new() },
         new V1.LoadStateFileRequest { Module = "m", File = new() { Name = "m.safetensors" } },
+        new V1.LoadStateSharedRequest { Module = "m", State = new() },
         new V1.SaveStateFileRequest { Module = "m", File = "out.safetensors", Overwrite = true },
         new V1.LoadOptimizerStateRequest { Header = new() { Module = "m", State = new() } },
     ];
@@ -180,6 +181,12 @@ internal static class RequestSweep
     /// <summary>Sends a request as the first message of its call.</summary>
     public static async Task SendAsync(RunningServer server, string rpc, IMessage request)
     {
+        if (request is V1.LoadStateSharedRequest { State: { } state })
+        {
+            // Its id is the server's to choose.
+            state.Region = server.Region;
+        }
+
         var method = Methods[rpc];
         var bytes = Marshallers.Create(static (IMessage message) => message.ToByteArray(), static _ => throw new NotSupportedException());
         var answers = Marshallers.Create<IMessage>(static _ => throw new NotSupportedException(), data => method.OutputType.Parser.ParseFrom(data));

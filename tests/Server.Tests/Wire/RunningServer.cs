@@ -43,6 +43,9 @@ public sealed class RunningServer : IAsyncDisposable
 
     public SconceServer Server => _server;
 
+    /// <summary>Id of the region that <see cref="Share"/> has filled.</summary>
+    public string Region { get; private set; } = "";
+
     public string Address => _server.Addresses[0];
 
     /// <summary>Lines at Error or above: bugs.</summary>
@@ -57,6 +60,15 @@ public sealed class RunningServer : IAsyncDisposable
         var log = new RecordedLog(options.LogLevel);
         var server = await SconceServer.StartAsync(options, builder => builder.Logging.ClearProviders().AddProvider(log));
         return new RunningServer(server, log, GrpcChannel.ForAddress(server.Addresses[0], new GrpcChannelOptions { MaxReceiveMessageSize = null, MaxSendMessageSize = null }));
+    }
+
+    /// <summary>Puts a file into a shared region, which lasts as long as the server.</summary>
+    public void Share(string path)
+    {
+        var bytes = File.ReadAllBytes(path);
+        var region = _server.Engine.SharedRegions.Rent((ulong)bytes.Length);
+        RandomAccess.Write(region.File, bytes, 0);
+        Region = region.Id;
     }
 
     /// <summary>The status of a call that must fail.</summary>

@@ -16,10 +16,12 @@ public abstract class SweepTest : IAsyncLifetime
         {
             options.Engine.ModelsDir = options.Engine.ExportDir = Directory;
             options.Engine.Data = _data.FullName;
+            options.SharedMemorySocket = Path.Combine(_data.FullName, "shm.sock");
         });
         await Make.ModuleAsync(Server, "m", Make.Linear(1, 1));
         await Server.Training.CreateOptimizerAsync(new V1.CreateOptimizerRequest { Module = "m", Type = "SGD" });
         await Server.State.SaveStateFileAsync(new() { Module = "m", File = "m.safetensors" });
+        Server.Share(Path.Combine(Directory, "m.safetensors"));
     }
 
     public async ValueTask DisposeAsync()

@@ -64,6 +64,7 @@ public static class ScriptTrialProcess
             }
 
             EndWithParent();
+            EndBeforeServer();
             try
             {
                 Confinement.Enter(memory, seconds);
@@ -132,6 +133,19 @@ public static class ScriptTrialProcess
         System.Collections.IEnumerable list and not string => list.Cast<object?>().SelectMany(Tensors),
         _ => [],
     };
+
+    // Where the host's memory runs out all the same, it is this process that the kernel should end.
+    private static void EndBeforeServer()
+    {
+        try
+        {
+            File.WriteAllText("/proc/self/oom_score_adj", "1000");
+        }
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
+        {
+            // Some sandboxes have none; the limit of memory stays.
+        }
+    }
 
     private static void EndWithParent()
     {
