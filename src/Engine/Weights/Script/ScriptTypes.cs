@@ -157,7 +157,8 @@ internal sealed class ScriptTypes : IDisposable
 
         return [.. shapes.Zip(types, (shape, type) => new ScriptExample("Tensor",
             ElementTypes.TryParse(type, out var known) ? known.ToString() : throw args.Refuse("example_dtypes", $"{EngineException.Quote(type)} is no dtype; expected e.g. \"float32\""),
-            Array.TrueForAll(shape, size => size >= 0) ? shape : throw args.Refuse("example", "a size is below 0")))];
+            shape.Length <= TensorLayout.MaxRank && Array.TrueForAll(shape, size => size >= 0) ? shape
+                : throw args.Refuse("example", $"has a shape with a size below 0, or with more than {TensorLayout.MaxRank} dimensions")))];
     }
 
     private ScriptNode Create(NodeOrigin origin, BuildContext context)

@@ -160,6 +160,16 @@ public sealed class ScriptTypesTests : IDisposable
     }
 
     [Fact]
+    public async Task An_example_that_no_tensor_has_is_refused()
+    {
+        await using var host = Host();
+        await host.Create("m", Spec("a.pt", new object[] { new object[] { -1.0 } })).Fails(EngineError.InvalidArgument, "below 0");
+        await host.Create("m", Spec("a.pt", new object[] { Enumerable.Repeat((object)1.0, 65).ToArray() })).Fails(EngineError.InvalidArgument, "more than 64 dimensions");
+        await host.Create("m", Testing.Of("TorchScript", ("file", "a.pt"), ("example", Example), ("example_dtypes", new object[] { "zzz" }))).Fails(EngineError.InvalidArgument, "zzz");
+        await host.Create("m", Testing.Of("TorchScript", ("file", "a.pt"), ("example", Example), ("example_dtypes", Array.Empty<object>()))).Fails(EngineError.InvalidArgument, "example_dtypes");
+    }
+
+    [Fact]
     public async Task Numbers_and_optional_inputs_are_tried_too()
     {
         Seccomp.Require();
