@@ -139,8 +139,7 @@ public sealed class OptimizerUploadTests : IAsyncLifetime
     {
         await RestartAsync(options => options.StreamIdleTimeout = TimeSpan.FromSeconds(1));
         using var call = _server.Training.LoadOptimizerState();
-        await call.RequestStream.WriteAsync(Header());
-        await call.RequestStream.WriteAsync(Chunk(0, 0, 4));
+        await WriteAsync(call, [Header(), Chunk(0, 0, 4)], complete: false);
 
         var refused = (await Refused.OfAsync(call.ResponseAsync)).Is(StatusCode.DeadlineExceeded);
 
@@ -231,21 +230,14 @@ public sealed class OptimizerUploadTests : IAsyncLifetime
     private static async Task WriteAsync(
         AsyncClientStreamingCall<V1.LoadOptimizerStateRequest, V1.LoadOptimizerStateResponse> call, V1.LoadOptimizerStateRequest[] parts, bool complete = true)
     {
-        try
+        foreach (var part in parts)
         {
-            foreach (var part in parts)
-            {
-                await call.RequestStream.WriteAsync(part);
-            }
-
-            if (complete)
-            {
-                await call.RequestStream.CompleteAsync();
-            }
+            await call.RequestStream.TryWriteAsync(part);
         }
-        catch (Exception e) when (e is RpcException or InvalidOperationException)
+
+        if (complete)
         {
-            // Refused before all was sent; the answer says why.
+            await call.RequestStream.TryCompleteAsync();
         }
     }
 

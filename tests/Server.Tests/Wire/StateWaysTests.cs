@@ -116,14 +116,14 @@ public sealed class StateWaysTests : SweepTest
     private async Task<V1.LoadStateDictResponse> LoadAsync(V1.LoadStateDictHeader header, params byte[][] tensors)
     {
         using var call = Server.State.LoadStateDict();
-        await call.RequestStream.WriteAsync(new() { Header = header });
+        await call.RequestStream.TryWriteAsync(new() { Header = header });
         for (var i = 0; i < tensors.Length; i++)
         {
-            await call.RequestStream.WriteAsync(new() { Chunk = new() { Entry = (uint)i, Data = ByteString.CopyFrom(tensors[i]) } });
+            await call.RequestStream.TryWriteAsync(new() { Chunk = new() { Entry = (uint)i, Data = ByteString.CopyFrom(tensors[i]) } });
         }
 
-        await call.RequestStream.WriteAsync(new() { End = new() });
-        await call.RequestStream.CompleteAsync();
+        await call.RequestStream.TryWriteAsync(new() { End = new() });
+        await call.RequestStream.TryCompleteAsync();
         return await call;
     }
 

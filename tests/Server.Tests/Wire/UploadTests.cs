@@ -237,21 +237,14 @@ public sealed class UploadTests : IAsyncLifetime
     private async Task<V1.LoadStateDictResponse> SendAsync(V1.LoadStateDictHeader header, int from, ulong change = 0)
     {
         using var call = _server.State.LoadStateDict();
-        try
+        await call.RequestStream.TryWriteAsync(new() { Header = header });
+        foreach (var (begin, end) in Split(from, 48))
         {
-            await call.RequestStream.WriteAsync(new() { Header = header });
-            foreach (var (begin, end) in Split(from, 48))
-            {
-                await call.RequestStream.WriteAsync(Chunk(begin, end));
-            }
+            await call.RequestStream.TryWriteAsync(Chunk(begin, end));
+        }
 
-            await call.RequestStream.WriteAsync(new() { End = new() { Xxh3 = XxHash3.HashToUInt64(Bytes) ^ change } });
-            await call.RequestStream.CompleteAsync();
-        }
-        catch (Exception e) when (e is RpcException or InvalidOperationException)
-        {
-            // Refused meanwhile; the answer says why.
-        }
+        await call.RequestStream.TryWriteAsync(new() { End = new() { Xxh3 = XxHash3.HashToUInt64(Bytes) ^ change } });
+        await call.RequestStream.TryCompleteAsync();
 
         return await call.ResponseAsync;
     }
