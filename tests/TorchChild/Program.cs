@@ -1,6 +1,7 @@
 using System.Globalization;
 using Sconce.Engine.Execution;
 using Sconce.Engine.Weights.Safetensors;
+using Sconce.Engine.Weights.Script;
 using Sconce.TorchChild;
 using TorchSharp;
 
@@ -9,6 +10,9 @@ const string Usage = """
     usage: torchchild stress SECONDS [TorchSharp.dll]   train under constant garbage collection, on another TorchSharp.dll where one is given
            torchchild load [THREADS]                    load libtorch and print the intra-op threads it will use
            torchchild safetensors FILE                  read the header of a file, lay out another like it, and print its length and what of libtorch is loaded
+           torchchild script-trial …                    try a TorchScript file, as the server starts itself to do it
+           torchchild confined write|connect|start|kill|read
+                                                        confine the process, do it, and print 1 where that was refused; exit code 77: it cannot be confined here
     """;
 
 switch (args)
@@ -48,6 +52,12 @@ switch (args)
         }
 
         return 0;
+
+    case [ScriptTrialProcess.Verb, .. var trial]:
+        return ScriptTrialProcess.Run(trial);
+
+    case ["confined", var what]:
+        return Confined.Run(what);
 
     default:
         Console.Error.WriteLine(Usage);

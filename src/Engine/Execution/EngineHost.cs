@@ -58,8 +58,8 @@ public sealed partial class EngineHost : IAsyncDisposable
         time ??= TimeProvider.System;
         _log = (loggers ?? Microsoft.Extensions.Logging.Abstractions.NullLoggerFactory.Instance).CreateLogger<EngineHost>();
         _started = time.GetUtcNow();
-        var plugIns = PlugInTypes.Load(options.PluginDir, _log);
         var ledger = new MemoryLedger(options);
+        var plugIns = PlugInTypes.Load(options.PluginDir, _log).With(new Weights.Script.ScriptTypes(options, ledger, time));
         var sessions = new SessionTable(options, time);
         _modules = new ModuleTable(options.MaxModules);
         _services = new HostServices(
@@ -83,8 +83,15 @@ public sealed partial class EngineHost : IAsyncDisposable
     /// <summary>What the operator set.</summary>
     public EngineOptions Options => _services.Options;
 
-    /// <summary>What can be built or called by name here: the catalogue, and the module types of plug-ins.</summary>
-    public IReadOnlyList<CatalogType> Types => [.. ModuleCatalog.Types, .. _services.PlugIns.Descriptions];
+    /// <summary>What can be built or called by name here: the catalogue, the module types of plug-ins, and TorchScript files where there are any.</summary>
+    public IReadOnlyList<CatalogType> Types => [.. ModuleCatalog.Types, .. _services.PlugIns.Descriptions, .. _services.PlugIns.Scripts!.Descriptions];
+
+    /// <summary>
+    /// Sets what is told, once and on any thread, of a call of a TorchScript module, or a backward through one, that outlived <see cref="EngineOptions.ScriptTimeout"/>: which module, which file. The call goes on and holds its lane, so
+    /// whoever hosts the engine should end the process.
+    /// </summary>
+    /// <param name="tell">Is given the call, for people.</param>
+    public void OnScriptOverdue(Action<string> tell) => _services.PlugIns.Scripts!.Watch.Overdue = tell;
 
     /// <summary>The memory that is charged.</summary>
     public MemoryLedger Ledger => _services.Ledger;
@@ -139,6 +146,7 @@ public sealed partial class EngineHost : IAsyncDisposable
         Reserve(name);
         try
         {
+            using var scripts = await _services.PlugIns.Scripts!.PrepareAsync(spec, cancellationToken).ConfigureAwait(false);
             using var given = initial is { Tensors.Count: > 0 } ? new MessageState(_services, name, initial.Tensors) : null;
             var module = await Run(() =>
             {
@@ -337,6 +345,7 @@ public sealed partial class EngineHost : IAsyncDisposable
 
         await DrainAsync(TimeSpan.FromSeconds(5)).ConfigureAwait(false);
         await _sweeper.DisposeAsync().ConfigureAwait(false);
+        _services.PlugIns.Scripts!.Dispose();
         Usage.Dispose();
         // The drain has waited for calls; an idle lane needs a moment to end.
         if (!_services.Lanes.Stop(IsBusy ? TimeSpan.Zero : TimeSpan.FromSeconds(5)) || IsBusy)
@@ -395,6 +404,7 @@ public sealed partial class EngineHost : IAsyncDisposable
         try
         {
             tree = make(random);
+            Weights.Script.ScriptNode.SetOwner(tree.Root, name);
             return new HostedModule(new ModuleState(name, tree, random, charge, _services), _services);
         }
         catch

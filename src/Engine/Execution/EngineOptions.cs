@@ -101,6 +101,26 @@ public sealed class EngineOptions
     /// should be able to write there.</summary>
     public string PluginDir { get; set; } = "";
 
+    /// <summary>Directory of TorchScript files that callers may make modules of by name, and of the list <c>SHA256SUMS</c> of those that they may; empty makes none. It is code that the server runs: only the
+    /// operator should be able to write there.</summary>
+    public string ScriptDir { get; set; } = "";
+
+    /// <summary>Operators that TorchScript files may use beside those of the server's own list, with commas between, e.g. <c>aten::empty</c>.</summary>
+    public string ScriptOperators { get; set; } = "";
+
+    /// <summary>Most memory that a TorchScript file may take in the process that tries it, its weights included.</summary>
+    public long ScriptTrialMemoryBytes { get; set; } = 8L << 30;
+
+    /// <summary>How long that process may take to load the file and to run it.</summary>
+    public TimeSpan ScriptTrialTimeout { get; set; } = TimeSpan.FromMinutes(2);
+
+    /// <summary>How long one call of a TorchScript module, or one backward through it, may run. One that runs on cannot be stopped: see <see cref="EngineHost.OnScriptOverdue"/>.</summary>
+    public TimeSpan ScriptTimeout { get; set; } = TimeSpan.FromMinutes(5);
+
+    /// <summary>Gives the command line by which the program that hosts the engine is started once more with these arguments, for that process. Not a setting: it is for programs that cannot be
+    /// started as they were. See <see cref="Weights.Script.ScriptTrialProcess"/>.</summary>
+    public Func<IReadOnlyList<string>, System.Diagnostics.ProcessStartInfo> ScriptTrialCommand { get; set; } = Weights.Script.ScriptTrial.Command;
+
     /// <summary>What is wrong with the options, each as a sentence that names the setting; empty where all is well.</summary>
     public IReadOnlyList<string> Validate()
     {
@@ -116,6 +136,23 @@ public sealed class EngineOptions
         if (Data.Length > 0 && ExportDir.Length > 0 && (IsIn(Data, ExportDir) || IsIn(ExportDir, Data)))
         {
             errors.Add($"{nameof(ExportDir)} is \"{ExportDir}\" and {nameof(Data)} is \"{Data}\"; neither may be in the other: what callers write could take the place of snapshots");
+        }
+        AbsoluteDirectory(ScriptDir, nameof(ScriptDir));
+        foreach (var (value, name) in ((string, string)[])[(ExportDir, nameof(ExportDir)), (Data, nameof(Data))])
+        {
+            if (ScriptDir.Length > 0 && value.Length > 0 && (IsIn(value, ScriptDir) || IsIn(ScriptDir, value)))
+            {
+                errors.Add($"{name} is \"{value}\" and {nameof(ScriptDir)} is \"{ScriptDir}\"; neither may be in the other: what callers have written would be among the files that you vouch for");
+            }
+        }
+
+        try
+        {
+            _ = Weights.Script.ScriptOperators.With(ScriptOperators);
+        }
+        catch (EngineException exception)
+        {
+            errors.Add($"{nameof(ScriptOperators)} is wrong: {exception.Message}");
         }
 
         if (PluginDir.Length > 0 && !Directory.Exists(PluginDir))
@@ -140,6 +177,9 @@ public sealed class EngineOptions
         AtLeast(MaxKeptTensors, 1, nameof(MaxKeptTensors));
         AtLeast(MaxHooksPerModule, 0, nameof(MaxHooksPerModule));
         AtLeast(MaxWatchersPerModule, 0, nameof(MaxWatchersPerModule));
+        AtLeast(ScriptTrialMemoryBytes, 1 << 20, nameof(ScriptTrialMemoryBytes));
+        Positive(ScriptTrialTimeout, nameof(ScriptTrialTimeout));
+        Positive(ScriptTimeout, nameof(ScriptTimeout));
         AtLeast(MaxSpecDepth, 1, nameof(MaxSpecDepth));
         AtLeast(MaxSubmodules, 1, nameof(MaxSubmodules));
         AtMost(Lanes, 256, nameof(Lanes));

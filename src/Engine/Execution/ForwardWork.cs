@@ -21,8 +21,8 @@ internal sealed class ForwardWork(ModuleState state, HostServices host, ForwardC
 
     internal override GateMode Mode => HeldModules is null ? ModuleMode : GateMode.Shared;
 
-    /// <summary>Whether it may run on the caller's thread. That the module is in eval mode is the gate's to see.</summary>
-    internal bool IsShort => IsUsual && !state.Traits.AlwaysDraws && state.ShortForwards.Holds(tensors.Bytes);
+    /// <summary>Whether it may run on the caller's thread. That the module is in eval mode is the gate's to see. TorchScript needs a lane's stack: libtorch recurses along the code, and may run on.</summary>
+    internal bool IsShort => IsUsual && !state.Traits.AlwaysDraws && state.Tree.Script is null && state.ShortForwards.Holds(tensors.Bytes);
 
     /// <summary>The forward that the times are kept of: of the whole module, with inputs whose bytes came with the call.</summary>
     private bool IsUsual => call.Path.Length == 0 && call.Method.Length == 0 && !call.RecordGraph && !tensors.UsesKept && HeldModules is null;

@@ -74,14 +74,16 @@ public sealed partial class HostedModule
     /// <param name="seed">Seed of its initial values; null draws them from the module's random stream.</param>
     /// <param name="type">Floating dtype of its parameters and buffers; none means float32.</param>
     /// <param name="cancellationToken">Takes the call back while it waits.</param>
-    public Task<ModuleSummary> AddModuleAsync(ChangeTarget target, string name, ModuleSpec spec, long? seed, ElementType type, CancellationToken cancellationToken)
+    public async Task<ModuleSummary> AddModuleAsync(ChangeTarget target, string name, ModuleSpec spec, long? seed, ElementType type, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(name);
         ArgumentNullException.ThrowIfNull(spec);
-        return Change(target.IfGeneration, () =>
+        using var scripts = await _host.PlugIns.Scripts!.PrepareAsync(spec, cancellationToken).ConfigureAwait(false);
+        return await Change(target.IfGeneration, () =>
         {
             using var charge = new MemoryCharge(_host.Ledger, MemoryUse.Modules, "a child of module", Name);
             var child = _host.Build(spec, type, charge, build => _state.DrawSurely(build, seed));
+            Weights.Script.ScriptNode.SetOwner(child.Root, Name);
             try
             {
                 Registration().Module(target.Path, name, child.Root, "spec");
@@ -94,7 +96,7 @@ public sealed partial class HostedModule
 
             _state.Restructured();
             return Summary;
-        }, cancellationToken);
+        }, cancellationToken).ConfigureAwait(false);
     }
 
     /// <summary><c>nn.Module.add_module</c> with a submodule that there is already: both names are then the same module.</summary>

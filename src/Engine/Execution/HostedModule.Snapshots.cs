@@ -12,7 +12,7 @@ public sealed partial class HostedModule
     /// <param name="policy">The policy.</param>
     /// <param name="ifGeneration">The generation that the module must be at; null takes any.</param>
     /// <param name="cancellationToken">Takes the call back while it waits.</param>
-    /// <exception cref="EngineException">The policy makes no sense, or the host has no directory for snapshots.</exception>
+    /// <exception cref="EngineException">The policy makes no sense, the host has no directory for snapshots, or there can be none of the module.</exception>
     public Task<SnapshotPolicy> SetSnapshotPolicyAsync(SnapshotPolicy policy, ulong? ifGeneration, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(policy);
@@ -20,7 +20,15 @@ public sealed partial class HostedModule
 
         // A policy that nothing follows would be a promise.
         _ = _host.RequireDurable();
-        return Change(ifGeneration, () => _state.SnapshotPolicy = policy, cancellationToken);
+        return Change(ifGeneration, () =>
+        {
+            if (policy.EverySteps > 0 || policy.OnDrain)
+            {
+                ModuleImage.CheckDurable(_state.Tree);
+            }
+
+            return _state.SnapshotPolicy = policy;
+        }, cancellationToken);
     }
 
     /// <summary>Copies the module in its turn, for a snapshot. The module is busy for the copy alone.</summary>

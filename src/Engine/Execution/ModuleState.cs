@@ -231,6 +231,7 @@ internal sealed class ModuleState : IDisposable
     /// <summary>The structure has changed too. Nothing that could read the traits runs meanwhile but the guess whether a forward is short.</summary>
     public void Restructured()
     {
+        Tree.LookForScripts();
         Traits = ModuleTraits.Of(Tree);
         SettleGradients();
         Changed();

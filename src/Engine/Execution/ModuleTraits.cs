@@ -21,6 +21,11 @@ internal readonly record struct ModuleTraits(bool Draws, bool AlwaysDraws)
             traits = traits.With(new ModuleTraits(true, node.AlwaysDraws));
         }
 
+        foreach (var node in ModuleTree.Walk(tree.Root).Select(at => at.Node).OfType<Weights.Script.ScriptNode>().Where(node => ReferenceEquals(node.Whole, node)))
+        {
+            traits = traits.With(new ModuleTraits(node.File.IsStateful, node.File.IsStateful));
+        }
+
         return traits;
     }
 

@@ -159,6 +159,11 @@ internal sealed class HookPlan
             throw EngineException.NotFound("submodule", spec.Target.Text, $"it is {field}.target, a {spec.Target.Kind.ToString().ToLowerInvariant()} that no submodule matches; DescribeModule lists paths and types");
         }
 
+        if ((spec.IsForward || spec.IsBackward) && matches.FirstOrDefault(at => at.Node is Weights.Script.ScriptNode part && !ReferenceEquals(part.Whole, part)) is { Node: { } silent, Path: var path })
+        {
+            throw EngineException.Precondition("SCRIPT_PART_HOOK", $"{field}.target matches {silent.Display(path)}, a part of a TorchScript module, whose code calls its parts where no hook sees it; hook the TorchScript module itself");
+        }
+
         if (spec.Site == HookSite.ParamGrad && !matches.Any(at => at.Node.Parameters.Any(parameter => spec.Names.Count == 0 || spec.Names.Any(name => Glob.Matches(name, parameter.Name)))))
         {
             throw EngineException.NotFound("parameter", spec.Names.Count == 0 ? "*" : string.Join(", ", spec.Names), $"it is {field}.names; the {matches.Count} targeted submodule(s) have no such parameter of their own");

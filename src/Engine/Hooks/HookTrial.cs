@@ -2,6 +2,7 @@ using Sconce.Engine.Execution;
 using Sconce.Engine.Modules;
 using Sconce.Engine.PlugIns;
 using Sconce.Engine.Tensors;
+using Sconce.Engine.Weights.Script;
 using Sconce.Engine.Training;
 using static TorchSharp.torch;
 
@@ -26,6 +27,7 @@ internal static class HookTrial
         using var scope = NewDisposeScope();
         using var charge = new MemoryCharge(host.Ledger, MemoryUse.Hooks, "a copy of module", state.Name, ModuleTree.BytesOf(state.Tree.Root));
         using var copy = ModuleCopy.DeepCopy(state.Tree, "");
+        ScriptNode.SetOwner(copy.Root, state.Name);
         foreach (var (_, node) in ModuleTree.Walk(copy.Root))
         {
             if (node is LazyNode lazy)

@@ -150,7 +150,7 @@ internal sealed record GraphStep(
     public int[] Frees { get; init; } = [];
 
     /// <summary>Whether a plug-in may keep what it sees here and come back to it in the same call: its values live until that ends.</summary>
-    public bool IsKept { get; } = Module is not null && ModuleTree.Walk(Module).Any(at => at.Node is PlugInNode);
+    public bool IsKept { get; } = Module is not null && ModuleTree.Walk(Module).Any(at => at.Node is PlugInNode or Weights.Script.ScriptNode);
 
     /// <summary>Places that its function has for inputs.</summary>
     public int Arity => Type is null || Type.IsVariadic ? 0 : Type.Inputs.Count;

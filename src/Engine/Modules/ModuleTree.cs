@@ -12,6 +12,7 @@ public sealed class ModuleTree : IDisposable
     {
         Root = root;
         Policy = new TrainPolicyState(root);
+        LookForScripts();
     }
 
     /// <summary>The name under which a state dict holds a module's extra state, as PyTorch's.</summary>
@@ -26,11 +27,17 @@ public sealed class ModuleTree : IDisposable
     /// <summary>What <c>train(True)</c> must leave alone.</summary>
     public TrainPolicyState Policy { get; }
 
+    /// <summary>The first TorchScript module in it, as of <see cref="LookForScripts"/>; null for none.</summary>
+    internal Weights.Script.ScriptNode? Script { get; private set; }
+
     /// <summary>A spec that builds the same tree.</summary>
     public ModuleSpec Spec => ModuleSpecs.Of(Root);
 
     /// <summary>Bytes of parameters and buffers, shared ones once.</summary>
     public long Bytes => BytesOf(Root);
+
+    /// <summary>Finds <see cref="Script"/> anew, after modules were added or removed.</summary>
+    internal void LookForScripts() => Script = Walk(Root).Select(at => at.Node).OfType<Weights.Script.ScriptNode>().FirstOrDefault();
 
     /// <summary>The submodule at a path.</summary>
     /// <param name="path">Dotted path; empty is the root.</param>

@@ -20,6 +20,9 @@ internal sealed class PlugInTypes
         Descriptions = [.. _types.Values.Distinct().Select(type => type.Describe())];
     }
 
+    /// <summary>The type of TorchScript modules, which is found with those of plug-ins; null for none.</summary>
+    public Weights.Script.ScriptTypes? Scripts { get; private init; }
+
     /// <summary>What the catalogue tells about them, each once.</summary>
     public IReadOnlyList<CatalogType> Descriptions { get; }
 
@@ -55,10 +58,14 @@ internal sealed class PlugInTypes
         return new PlugInTypes(types, loader.Refused);
     }
 
+    /// <summary>These, and TorchScript modules.</summary>
+    public PlugInTypes With(Weights.Script.ScriptTypes scripts) => new(_types.ToDictionary(StringComparer.Ordinal), _refused.ToDictionary(StringComparer.Ordinal)) { Scripts = scripts };
+
     /// <summary>The type of a name, or null.</summary>
     /// <exception cref="EngineException">A class of that name was refused.</exception>
     public ModuleType? Find(string name) =>
-        _types.TryGetValue(name, out var type) ? type
+        name == Weights.Script.ScriptTypes.TypeName && Scripts is not null ? Scripts.Type
+        : _types.TryGetValue(name, out var type) ? type
         : _refused.TryGetValue(name, out var reason) ? throw PlugInFailure.Refused(name, reason)
         : null;
 }

@@ -26,12 +26,25 @@ internal sealed class ModuleImage : IDisposable
     /// <summary>The calls with an id whose effects are in it, in the order of their turns. Some may have no answer yet.</summary>
     public OnceCall[] Calls { get; }
 
+    /// <summary>Refuses a module that a restart could not bring back.</summary>
+    /// <exception cref="EngineException">It is, or holds, a TorchScript module.</exception>
+    public static void CheckDurable(ModuleTree tree)
+    {
+        if (tree.Script is { } script)
+        {
+            throw EngineException.Precondition("SCRIPT_NOT_DURABLE",
+                $"the module is, or holds, the TorchScript file {EngineException.Quote(script.File.Name)}, and there are no snapshots of those: a snapshot would only name the file, which may be another, or not be vouched for, after a restart; "
+                + "keep its state by GetStateDict or SaveStateFile");
+        }
+    }
+
     /// <summary>Copies a module. To be called in its turn; forwards that share it may run.</summary>
     /// <param name="state">The module.</param>
     /// <param name="ledger">Charged before anything is copied.</param>
-    /// <exception cref="EngineException">The copy does not fit the memory budget.</exception>
+    /// <exception cref="EngineException">The copy does not fit the memory budget, or there can be no snapshot of the module.</exception>
     public static ModuleImage Of(ModuleState state, MemoryLedger ledger)
     {
+        CheckDurable(state.Tree);
         using var scope = NewDisposeScope();
         using var quiet = no_grad();
         var (nodes, parameters) = (ModuleTree.Walk(state.Tree.Root).ToList(), ModuleTree.NamedParameters(state.Tree.Root));

@@ -1,6 +1,7 @@
 using System.Globalization;
 using Sconce.Engine.Modules;
 using Sconce.Engine.Tensors;
+using Sconce.Engine.Weights.Script;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -124,6 +125,9 @@ public static class Gradients
         try
         {
             before.TakeAway();
+
+            // Not from its callers' code: what it does in libtorch is what its forward did, and may take as long.
+            using var timed = ScriptWatch.Begin(tree.Script, "a backward");
             backward();
             if (!reset)
             {

@@ -10,7 +10,8 @@ namespace Sconce.Engine.Weights;
 /// </summary>
 /// <param name="path">Its absolute path.</param>
 /// <param name="disk">What it is written by.</param>
-internal sealed class OperatorDirectory(string path, IDisk disk)
+/// <param name="hint">What to do where a file is not there.</param>
+internal sealed class OperatorDirectory(string path, IDisk disk, string hint = "ListModelFiles lists those that can be loaded")
 {
     private const int MaxDepth = 16;
     private const int MaxNameBytes = 255;
@@ -46,7 +47,7 @@ internal sealed class OperatorDirectory(string path, IDisk disk)
         CheckName(name, field);
         try
         {
-            using var file = PosixFiles.Find(Path.Combine(path, name)) ?? throw EngineException.NotFound("file", name, "ListModelFiles lists those that can be loaded");
+            using var file = PosixFiles.Find(Path.Combine(path, name)) ?? throw EngineException.NotFound("file", name, hint);
             using var root = PosixFiles.Find(path) ?? throw new DirectoryNotFoundException("the directory is gone");
 
             // Asked of what was found, and that is opened: no link can be put in its place between the question and the reading, and nothing but a file is ever opened.
@@ -108,7 +109,8 @@ internal sealed class OperatorDirectory(string path, IDisk disk)
         }
     }
 
-    private static void CheckName(string name, string field)
+    /// <summary>Refuses what no file in the directory or below can be called.</summary>
+    public static void CheckName(string name, string field)
     {
         if (Problem(name) is { } problem)
         {

@@ -56,6 +56,11 @@ public static class ServerSettings
         Text("models_dir", "Directory of weights that callers may load by name; empty offers none.", o => o.Engine.ModelsDir, (o, v) => o.Engine.ModelsDir = v),
         Text("export_dir", "Directory that callers may have weights written to; empty writes none.", o => o.Engine.ExportDir, (o, v) => o.Engine.ExportDir = v),
         Text("plugin_dir", "Directory of plug-in assemblies with module types of their own; empty loads none.", o => o.Engine.PluginDir, (o, v) => o.Engine.PluginDir = v),
+        Text("script_dir", "Directory of TorchScript files that callers may make modules of, as its list SHA256SUMS says; empty makes none.", o => o.Engine.ScriptDir, (o, v) => o.Engine.ScriptDir = v),
+        Text("script_operators", "Operators that TorchScript files may use beside the server's list, e.g. aten::empty,aten::rename.", o => o.Engine.ScriptOperators, (o, v) => o.Engine.ScriptOperators = v),
+        Duration("script_timeout", "How long a call of a TorchScript module, or a backward through it, may run; one that runs on ends the process, for its supervisor.", o => o.Engine.ScriptTimeout, (o, v) => o.Engine.ScriptTimeout = v),
+        Bytes("script_trial_memory_bytes", "Most memory that a TorchScript file may take when it is tried.", o => o.Engine.ScriptTrialMemoryBytes, (o, v) => o.Engine.ScriptTrialMemoryBytes = v),
+        Duration("script_trial_timeout", "How long the trial of a TorchScript file may take.", o => o.Engine.ScriptTrialTimeout, (o, v) => o.Engine.ScriptTrialTimeout = v),
     ];
 
     /// <summary>Finds a setting by name, in any of its spellings: <c>max_queue</c>, <c>max-queue</c>, <c>MaxQueue</c>.</summary>

@@ -12,6 +12,12 @@ namespace Sconce.Server.Hosting;
 internal sealed class DrainService(
     EngineHost engine, SconceServerOptions options, DrainSignal drain, HealthService health, IHostApplicationLifetime lifetime, ILogger<DrainService> logger) : IHostedLifecycleService, IDisposable
 {
+    // EX_SOFTWARE: what a supervisor takes for a failure.
+    private const int ExitOverdue = 70;
+
+    // Whoever watches health should see it before its connection breaks.
+    private static readonly TimeSpan Notice = TimeSpan.FromSeconds(1);
+
     private readonly Lock _lock = new();
     private readonly CancellationTokenSource _enough = new();
     private Task? _drained;
@@ -23,6 +29,7 @@ internal sealed class DrainService(
     // Calls can come by now: until the durable modules are back GetHost tells how far that is, and every other call is refused.
     public async Task StartedAsync(CancellationToken cancellationToken)
     {
+        engine.OnScriptOverdue(EndForSupervisor);
         if (engine.IsRestoring)
         {
             Serve(Grpc.Health.V1.HealthCheckResponse.Types.ServingStatus.NotServing);
@@ -53,6 +60,15 @@ internal sealed class DrainService(
 
         using var enough = cancellationToken.Register(_enough.Cancel);
         await drained.ConfigureAwait(false);
+    }
+
+    // A drain would wait for the very call that never ends, and the lanes may all be held.
+    private void EndForSupervisor(string call)
+    {
+        ServerLog.ScriptOverdue(logger, call, options.Engine.ScriptTimeout, ExitOverdue);
+        Serve(Grpc.Health.V1.HealthCheckResponse.Types.ServingStatus.NotServing);
+        Thread.Sleep(Notice);
+        ProcessEnd.Now(ExitOverdue);
     }
 
     private async Task DrainAsync()

@@ -27,6 +27,9 @@ internal static partial class ServerLog
     [LoggerMessage(108, LogLevel.Warning, "a second signal, {Signal}: ending at once; calls that run are cut")]
     public static partial void SecondSignal(ILogger logger, PosixSignal signal);
 
+    [LoggerMessage(109, LogLevel.Critical, "{Call} has run for more than script_timeout, {Limit}, and cannot be stopped: the process ends with exit code {ExitCode}, for its supervisor to start it again")]
+    public static partial void ScriptOverdue(ILogger logger, string call, TimeSpan limit, int exitCode);
+
     [LoggerMessage(107, LogLevel.Information, "removed {Path}, the socket of a server that no longer runs")]
     public static partial void StaleSocket(ILogger logger, string path);
 }

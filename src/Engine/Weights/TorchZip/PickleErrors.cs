@@ -30,7 +30,7 @@ internal static class PickleErrors
     /// <param name="at">Byte of the opcode.</param>
     /// <param name="what">What.</param>
     public static EngineException Refused(int at, string what) => new(EngineError.InvalidArgument, "PICKLE_REFUSED",
-        $"the PyTorch file's data.pkl is refused at byte {at:N0}: {what}. A pickle is a program: only what a state dict needs is taken; save module.state_dict(), and nothing else with it");
+        $"the PyTorch file's data.pkl is refused at byte {at:N0}: {what}. A pickle is a program: only what a state dict needs, or torch.jit.save writes of a module, is taken; save module.state_dict(), and nothing else with it");
 
     /// <summary>An opcode that is not on the list.</summary>
     /// <param name="at">Its byte.</param>

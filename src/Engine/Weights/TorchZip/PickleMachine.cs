@@ -2,9 +2,10 @@ namespace Sconce.Engine.Weights.TorchZip;
 
 /// <summary>
 /// Reads a pickle of protocol 2 as <c>torch.save</c> writes one. It takes the opcodes that a state dict needs and the globals of
-/// <see cref="PickleGlobals"/>, and makes nothing but the values of <see cref="PickleValue"/>; everything else is an error. Nothing here recurses.
+/// <see cref="PickleGlobals"/>, and makes nothing but the values of <see cref="PickleValue"/>; everything else is an error. Nothing here recurses. A reader of pickles that hold
+/// a little more derives from it.
 /// </summary>
-internal sealed class PickleMachine
+internal class PickleMachine
 {
     private const int Protocol = 2;
 
@@ -13,12 +14,15 @@ internal sealed class PickleMachine
     private const int ValueBytes = 24;
     private const int EntryBytes = 96;
 
-    private readonly PickleStack _stack = new();
     private long _made;
 
-    private PickleMachine()
+    /// <summary>Creates one, which reads one pickle.</summary>
+    protected PickleMachine()
     {
     }
+
+    /// <summary>Its stack.</summary>
+    protected PickleStack Stack { get; } = new();
 
     /// <summary>Reads a pickle.</summary>
     /// <param name="pickle">Its bytes.</param>
@@ -26,7 +30,8 @@ internal sealed class PickleMachine
     /// <exception cref="EngineException">It does what a state dict does not need, or breaks a rule; the byte is told.</exception>
     public static PickleValue Read(ReadOnlySpan<byte> pickle) => new PickleMachine().Run(new PickleReader(pickle));
 
-    private PickleValue Run(PickleReader reader)
+    /// <summary>Reads it all.</summary>
+    protected PickleValue Run(PickleReader reader)
     {
         if (reader.Opcode() != 0x80)
         {
@@ -43,7 +48,7 @@ internal sealed class PickleMachine
         while (true)
         {
             var opcode = reader.Opcode();
-            _stack.At = reader.At;
+            Stack.At = reader.At;
             if (opcode == '.')
             {
                 break;
@@ -52,12 +57,12 @@ internal sealed class PickleMachine
             Step(opcode, ref reader);
         }
 
-        if (!_stack.HoldsOne)
+        if (!Stack.HoldsOne)
         {
             throw PickleErrors.Malformed(reader.At, "its stack must hold one value when it ends");
         }
 
-        return reader.IsAtEnd ? _stack.Pop() : throw PickleErrors.Malformed(reader.At, "something follows its end");
+        return reader.IsAtEnd ? Stack.Pop() : throw PickleErrors.Malformed(reader.At, "something follows its end");
     }
 
     private void Step(byte opcode, ref PickleReader reader)
@@ -65,13 +70,13 @@ internal sealed class PickleMachine
         switch (opcode)
         {
             case (byte)'(':
-                _stack.Mark();
+                Stack.Mark();
                 break;
             case (byte)'N':
-                _stack.Push(new PickleValue(PickleKind.None));
+                Stack.Push(new PickleValue(PickleKind.None));
                 break;
             case 0x88 or 0x89:
-                _stack.Push(new PickleValue(PickleKind.Bool, opcode == 0x88 ? 1 : 0));
+                Stack.Push(new PickleValue(PickleKind.Bool, opcode == 0x88 ? 1 : 0));
                 break;
             case (byte)'K':
                 PushInt(reader.Byte());
@@ -83,11 +88,11 @@ internal sealed class PickleMachine
                 PushInt(reader.Int32());
                 break;
             case 0x8a:
-                _stack.Push(reader.Long() is { } value ? new PickleValue(PickleKind.Int, value) : new PickleValue(PickleKind.LargeInt));
+                Stack.Push(reader.Long() is { } value ? new PickleValue(PickleKind.Int, value) : new PickleValue(PickleKind.LargeInt));
                 break;
             case (byte)'G':
                 reader.SkipDouble();
-                _stack.Push(new PickleValue(PickleKind.Float));
+                Stack.Push(new PickleValue(PickleKind.Float));
                 break;
             case (byte)'X':
                 var text = reader.Text();
@@ -97,50 +102,53 @@ internal sealed class PickleMachine
                 PushTuple([]);
                 break;
             case 0x85 or 0x86 or 0x87:
-                PushTuple(_stack.Take(opcode - 0x84));
+                PushTuple(Stack.Take(opcode - 0x84));
                 break;
             case (byte)'t':
-                PushTuple(_stack.TakeToMark());
+                PushTuple(Stack.TakeToMark());
                 break;
             case (byte)']':
                 Push(PickleKind.List, new PickleList(), ObjectBytes);
                 break;
             case (byte)'a':
-                Append(_stack.Take(1));
+                Append(Stack.Take(1));
                 break;
             case (byte)'e':
-                Append(_stack.TakeToMark());
+                Append(Stack.TakeToMark());
                 break;
             case (byte)'}':
                 Push(PickleKind.Dict, new PickleDict(isOrdered: false), ObjectBytes + EntryBytes);
                 break;
             case (byte)'s':
-                SetItems(_stack.Take(2));
+                SetItems(Stack.Take(2));
                 break;
             case (byte)'u':
-                SetItems(_stack.TakeToMark());
+                SetItems(Stack.TakeToMark());
                 break;
             case (byte)'q':
-                _stack.Remember(reader.Byte());
+                Remember(reader.Byte());
                 break;
             case (byte)'r':
-                _stack.Remember(reader.UInt32());
+                Remember(reader.UInt32());
                 break;
             case (byte)'h':
-                _stack.Push(_stack.Recall(reader.Byte()));
+                Stack.Push(Stack.Recall(reader.Byte()));
                 break;
             case (byte)'j':
-                _stack.Push(_stack.Recall(reader.UInt32()));
+                Stack.Push(Stack.Recall(reader.UInt32()));
                 break;
             case (byte)'c':
                 var name = $"{reader.Line()}.{reader.Line()}";
-                _stack.Push(new PickleValue(PickleKind.Global, Object: PickleGlobals.Find(name) ?? throw PickleErrors.Global(reader.At, name)));
+                Stack.Push(new PickleValue(PickleKind.Global, Object: Find(name) ?? throw PickleErrors.Global(reader.At, name)));
                 break;
             case (byte)'Q':
-                Push(PickleKind.Storage, PickleBuilder.Storage(_stack.Pop(), reader.At), 2 * ObjectBytes);
+                Push(PickleKind.Storage, PickleBuilder.Storage(Stack.Pop(), reader.At), 2 * ObjectBytes);
                 break;
             case (byte)'R':
                 Reduce(reader.At);
+                break;
+            case 0x81:
+                NewObject(reader.At);
                 break;
             case (byte)'b':
                 Build(reader.At);
@@ -150,25 +158,50 @@ internal sealed class PickleMachine
         }
     }
 
+    /// <summary>The global of a name; null where it is not allowed.</summary>
+    protected virtual PickleGlobal? Find(string name) => PickleGlobals.Find(name);
+
+    /// <summary>Calls a global with these arguments, at this byte.</summary>
+    protected virtual PickleValue Call(PickleGlobal global, IReadOnlyList<PickleValue> arguments, int at) => PickleBuilder.Reduce(global, arguments, at);
+
+    /// <summary>The arguments of a call; null where there can be none.</summary>
+    protected virtual IReadOnlyList<PickleValue>? Arguments(PickleGlobal global, in PickleValue given) => given.Items;
+
+    /// <summary>Is told of values that are put into a container, which is a tuple where it is given.</summary>
+    protected virtual void Holding(PickleValue[] values, PickleTuple? tuple)
+    {
+    }
+
+    /// <summary>Is told of a list or dict that is about to be filled.</summary>
+    protected virtual void Filling(PickleContainer container)
+    {
+    }
+
+    /// <summary>Remembers the value on top.</summary>
+    protected virtual void Remember(uint place) => Stack.Remember(place);
+
+    /// <summary>Opcode NEWOBJ.</summary>
+    protected virtual void NewObject(int at) => throw PickleErrors.Opcode(at, 0x81);
+
     private void Reduce(int at)
     {
-        var arguments = _stack.Pop();
-        var callable = _stack.Pop();
+        var arguments = Stack.Pop();
+        var callable = Stack.Pop();
         if (callable.Object is not PickleGlobal global)
         {
             throw PickleErrors.Refused(at, $"opcode REDUCE of {callable.Described}");
         }
 
-        var made = PickleBuilder.Reduce(global, arguments.Items ?? throw PickleErrors.Malformed(at, $"{global.Name} is called with {arguments.Described}; it must be a tuple"), at);
+        var made = Call(global, Arguments(global, arguments) ?? throw PickleErrors.Malformed(at, $"{global.Name} is called with {arguments.Described}; it must be a tuple"), at);
         Charge(made.Tensor is { } tensor ? (3 * ObjectBytes) + (2 * sizeof(long) * tensor.Sizes.Length) : ObjectBytes + EntryBytes);
         Push(made);
     }
 
-    // The attributes of a state dict's OrderedDict: _metadata, versions of modules, which load_state_dict of the modules here does not ask for.
-    private void Build(int at)
+    /// <summary>Opcode BUILD. The attributes of a state dict's OrderedDict: _metadata, versions of modules, which load_state_dict of the modules here does not ask for.</summary>
+    protected virtual void Build(int at)
     {
-        var state = _stack.Pop();
-        var target = _stack.Top();
+        var state = Stack.Pop();
+        var target = Stack.Top();
         if (target.Dict is not { IsOrdered: true })
         {
             throw PickleErrors.Refused(at, $"opcode BUILD of {target.Described}; attributes are possible on an OrderedDict only");
@@ -182,8 +215,10 @@ internal sealed class PickleMachine
 
     private void Append(PickleValue[] values)
     {
-        var target = _stack.Top();
-        var list = target.Object as PickleList ?? throw PickleErrors.Refused(_stack.At, $"an item is appended to {target.Described}");
+        var target = Stack.Top();
+        var list = target.Object as PickleList ?? throw PickleErrors.Refused(Stack.At, $"an item is appended to {target.Described}");
+        Filling(list);
+        Holding(values, null);
         foreach (var value in values)
         {
             list.Add(value);
@@ -194,19 +229,21 @@ internal sealed class PickleMachine
 
     private void SetItems(PickleValue[] values)
     {
-        var target = _stack.Top();
-        var dict = target.Dict ?? throw PickleErrors.Refused(_stack.At, $"an item is set of {target.Described}");
+        var target = Stack.Top();
+        var dict = target.Dict ?? throw PickleErrors.Refused(Stack.At, $"an item is set of {target.Described}");
         if (values.Length % 2 != 0)
         {
-            throw PickleErrors.Malformed(_stack.At, $"{values.Length} values are no pairs of keys and values");
+            throw PickleErrors.Malformed(Stack.At, $"{values.Length} values are no pairs of keys and values");
         }
 
+        Filling(dict);
+        Holding(values, null);
         Charge((long)EntryBytes * values.Length / 2);
         for (var i = 0; i < values.Length; i += 2)
         {
             if (values[i].Kind is PickleKind.List or PickleKind.Dict)
             {
-                throw PickleErrors.Malformed(_stack.At, $"{values[i].Described} is a key");
+                throw PickleErrors.Malformed(Stack.At, $"{values[i].Described} is a key");
             }
 
             dict.Add(values[i], values[i + 1]);
@@ -215,9 +252,14 @@ internal sealed class PickleMachine
         CheckDepth(dict);
     }
 
-    private void PushInt(long value) => _stack.Push(new PickleValue(PickleKind.Int, value));
+    private void PushInt(long value) => Stack.Push(new PickleValue(PickleKind.Int, value));
 
-    private void PushTuple(PickleValue[] values) => Push(PickleKind.Tuple, new PickleTuple(values), ObjectBytes + ((long)ValueBytes * values.Length));
+    private void PushTuple(PickleValue[] values)
+    {
+        var tuple = new PickleTuple(values);
+        Holding(values, tuple);
+        Push(PickleKind.Tuple, tuple, ObjectBytes + ((long)ValueBytes * values.Length));
+    }
 
     private void Push(PickleKind kind, object made, long bytes)
     {
@@ -225,21 +267,22 @@ internal sealed class PickleMachine
         Push(new PickleValue(kind, Object: made));
     }
 
-    private void Push(in PickleValue value)
+    /// <summary>Puts a value on the stack.</summary>
+    protected void Push(in PickleValue value)
     {
         if (value.Object is PickleContainer container)
         {
             CheckDepth(container);
         }
 
-        _stack.Push(value);
+        Stack.Push(value);
     }
 
     private void CheckDepth(PickleContainer container)
     {
         if (container.Depth > TorchZipLimits.Depth)
         {
-            throw PickleErrors.Limit(_stack.At, $"containers are nested more than {TorchZipLimits.Depth} deep");
+            throw PickleErrors.Limit(Stack.At, $"containers are nested more than {TorchZipLimits.Depth} deep");
         }
     }
 
@@ -248,7 +291,7 @@ internal sealed class PickleMachine
         _made += bytes;
         if (_made > TorchZipLimits.ValueBytes)
         {
-            throw PickleErrors.Limit(_stack.At, $"its values take more than {TorchZipLimits.ValueBytes:N0} bytes");
+            throw PickleErrors.Limit(Stack.At, $"its values take more than {TorchZipLimits.ValueBytes:N0} bytes");
         }
     }
 }

@@ -19,6 +19,9 @@ internal enum PickleKind : byte
     Global,
     Storage,
     Tensor,
+
+    /// <summary>An object of a class; of TorchScript only.</summary>
+    Object,
 }
 
 /// <summary>A value of a pickle. Numbers take no object: a file may hold millions.</summary>
@@ -40,6 +43,7 @@ internal readonly record struct PickleValue(PickleKind Kind, long Number = 0, ob
         PickleKind.Dict => "a dict",
         PickleKind.Global => ((PickleGlobal)Object!).Name,
         PickleKind.Storage => "a storage",
+        PickleKind.Object => "an object",
         _ => "a tensor",
     };
 
@@ -141,6 +145,21 @@ internal enum GlobalKind : byte
     Storage,
     UntypedStorage,
     Type,
+
+    /// <summary>Of TorchScript: a class of its code.</summary>
+    Class,
+
+    /// <summary>Of TorchScript: tells the element types of a list or dict.</summary>
+    TypeTag,
+
+    /// <summary>Of TorchScript: a list of one element type.</summary>
+    TypedList,
+
+    /// <summary>Of TorchScript: a device.</summary>
+    Device,
+
+    /// <summary>Of TorchScript: a complex number.</summary>
+    Complex,
 }
 
 /// <summary>A global of the allow-list.</summary>

@@ -37,7 +37,7 @@ internal sealed record TorchTensor(string Key, ZipRecord Record, ElementType Typ
     /// <param name="key">The tensor's name.</param>
     /// <param name="tensor">What the pickle says.</param>
     /// <param name="records">The archive's records.</param>
-    /// <param name="folder">The archive's folder, with a slash.</param>
+    /// <param name="folder">Where its records of storages are: the archive's folder and <c>data/</c>, as a rule.</param>
     /// <exception cref="EngineException">The tensor is not within its storage, or that is not its record; the tensor is named.</exception>
     public static TorchTensor Check(string key, PickledTensor tensor, IReadOnlyDictionary<string, ZipRecord> records, string folder)
     {
@@ -52,7 +52,7 @@ internal sealed record TorchTensor(string Key, ZipRecord Record, ElementType Typ
             throw TorchZipErrors.Unimplemented("LAZY_TENSOR", $"tensor {EngineException.Quote(key)} has the {flag} bit set: its bytes are not its values; save {EngineException.Quote(key)}.resolve_{flag}()");
         }
 
-        var name = $"{folder}data/{storage.Key}";
+        var name = folder + storage.Key;
         if (!records.TryGetValue(name, out var record))
         {
             throw Wrong(key, $"has its elements in record {EngineException.Quote(name)}, which is missing");

@@ -48,7 +48,7 @@ internal sealed class TorchZipFile : IStateFile
             var records = ZipDirectory.Read(source);
             var (folder, pickle) = FindPickle(source, records);
             var state = StateRoot.Select(PickleMachine.Read(pickle), root);
-            return new TorchZipFile(source, state.ConvertAll(entry => TorchTensor.Check(entry.Key, entry.Tensor, records, folder)));
+            return new TorchZipFile(source, state.ConvertAll(entry => TorchTensor.Check(entry.Key, entry.Tensor, records, $"{folder}data/")));
         }
         catch
         {

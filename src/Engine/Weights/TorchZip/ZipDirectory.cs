@@ -39,7 +39,7 @@ internal static class ZipDirectory
         {
             var entry = ReadEntry(directory, ref at, i);
             var (content, end) = ZipLocalHeader.Check(source, entry, offset);
-            if (!records.TryAdd(entry.Name, new ZipRecord(entry.Name, content, entry.Packed, entry.Crc, entry.Method)))
+            if (!records.TryAdd(entry.Name, new ZipRecord(entry.Name, content, entry.Packed, entry.Crc, entry.Method) { Size = (long)Math.Min(entry.RawSize, long.MaxValue) }))
             {
                 throw TorchZipErrors.Malformed($"record {EngineException.Quote(entry.Name)} is there twice");
             }

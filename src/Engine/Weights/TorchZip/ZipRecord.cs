@@ -11,6 +11,9 @@ internal sealed record ZipRecord(string Name, long Offset, long Length, uint Crc
     // Written by any thread, and only ever to true.
     private volatile bool _verified;
 
+    /// <summary>Bytes of its content once unpacked, as the archive says; <see cref="Length"/> where it is stored.</summary>
+    public long Size { get; init; }
+
     /// <summary>Whether its whole content was once found to have the CRC-32: a storage of many views is summed once, not once for each.</summary>
     public bool IsVerified => _verified;
 
