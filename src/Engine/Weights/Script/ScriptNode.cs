@@ -57,6 +57,8 @@ internal sealed partial class ScriptNode : ModuleNode
         Mode = module.training;
     }
 
+    internal override bool IsKnown => false;
+
     // As PyTorch prints a RecursiveScriptModule.
     public override string ExtraRepr => ReferenceEquals(_whole, this) ? $"original_name={_class}" : "";
 
