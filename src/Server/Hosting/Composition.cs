@@ -1,5 +1,6 @@
 using Grpc.AspNetCore.Server;
 using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
@@ -11,6 +12,7 @@ using Sconce.Server.Regions;
 using Sconce.Server.Services;
 using Sconce.Server.Streams;
 using Sconce.Server.Telemetry;
+using Sconce.Server.Transport;
 using Serilog.Extensions.Logging;
 
 namespace Sconce.Server.Hosting;
@@ -29,6 +31,7 @@ internal static class Composition
         builder.Services
             .AddSingleton(options)
             .AddSingleton(TimeProvider.System)
+            .AddSingleton<IMemoryPoolFactory<byte>, WarmBlockPoolFactory>()
             .AddSingleton(services => new EngineHost(options.Engine, services.GetRequiredService<ILoggerFactory>()) { Recall = services.GetRequiredService<RequestIdStore>().Recall })
             .AddLifetime(options)
             .AddGrpcServices(options);
