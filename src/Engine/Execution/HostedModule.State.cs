@@ -125,7 +125,7 @@ public sealed partial class HostedModule
         SoleHolders? takers = null;
         try
         {
-            takers = source.IsSole && hooks.Count == 0 ? new SoleHolders(_state.Tree.Root) : null;
+            takers = source.IsSole && hooks.Count == 0 && !plan.Assign ? new SoleHolders(_state.Tree.Root) : null;
             if (plan.Assign)
             {
                 // As at a conversion: optimizers go on with the parameters in their new dtypes.

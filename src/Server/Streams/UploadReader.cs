@@ -86,7 +86,7 @@ internal sealed class UploadReader<T>(
         {
             if (chunkOf(message) is { } chunk)
             {
-                if (!canOverlap && sink?.Took() is > 0 and var taken)
+                if (sink?.Took() is > 0 and var taken)
                 {
                     CheckRate(taken);
                     continue;
